@@ -1,0 +1,109 @@
+"""
+What is run on this project, and with what; `nox -l` lists it.
+
+Plain `nox` needs no more than one CPython from 3.11 to 3.14: interpreters and servers that are
+missing are skipped, each with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+
+nox.needs_version = ">=2025.5.1"
+nox.options.sessions = ["lint", "typing", "tests", "e2e"]
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+# CI sets this to true by itself, and then a machine with one CPython would fail.
+nox.options.error_on_missing_interpreters = False
+
+
+def install(session: nox.Session, *groups: str, extras: str = "cli") -> None:
+    """Install knet as a user gets it, and the dependency groups that a session needs."""
+    requirements = nox.project.dependency_groups(PROJECT, *groups)
+    session.install("-q", f".[{extras}]", *requirements)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes."""
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """`mypy --strict` and pyright."""
+    install(session, "typing")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Every test that needs no server, on every CPython found."""
+    install(session, "test")
+    session.run("pytest", "--ignore=tests/e2e", *session.posargs)
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Against a real CoreDNS: `$COREDNS_BIN`, or `coredns` on the PATH."""
+    install(session, "test")
+    session.run("pytest", "tests/e2e", *session.posargs)
+
+
+@nox.session(default=False)
+def coverage(session: nox.Session) -> None:
+    """Which lines the tests reach."""
+    session.install("-q", "-e", ".[cli]", *nox.project.dependency_groups(PROJECT, "test"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session(python=PYTHONS[:1], default=False)
+def floors(session: nox.Session) -> None:
+    """The tests again, on the oldest dependencies that pyproject.toml allows."""
+    requirements = [
+        *PROJECT["project"]["dependencies"],
+        *PROJECT["project"]["optional-dependencies"]["testing"],
+        *(r for r in PROJECT["project"]["optional-dependencies"]["cli"] if "knet" not in r),
+    ]
+    constraints = Path(session.create_tmp()) / "floors.txt"
+    constraints.write_text("".join(r.replace(">=", "==") + "\n" for r in requirements))
+    session.install(
+        "-q", ".[cli]", "-c", str(constraints), *nox.project.dependency_groups(PROJECT, "test")
+    )
+    session.run("pytest", "--ignore=tests/e2e", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """The benchmarks, with the peers beside us in the same run."""
+    install(session, "bench")
+    session.run("pytest", "benchmarks", "-p", "no:cacheprovider", *session.posargs)
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel, check them, and import what the wheel installs."""
+    session.install("-q", "build", "twine")
+    dist = Path(session.create_tmp()) / "dist"
+    for old in dist.glob("*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", str(dist), str(ROOT))
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+    (wheel,) = dist.glob("*.whl")
+    session.install("-q", "--force-reinstall", f"{wheel}[cli]")
+    session.chdir(os.fspath(dist))
+    session.run("knet", "--help", silent=True)
+    session.run("python", "-c", "import knet, knet.hashring, knet.resolver, knet.testing")
