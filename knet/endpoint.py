@@ -1,0 +1,69 @@
+"""
+`Endpoint`: one pod, as DNS gave it.
+
+A plain value. What is hashed is its name; where to connect is its address and port.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from knet.errors import ConfigError
+
+__all__ = ["Endpoint"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """
+    One pod, as DNS gave it; `str()` of it is where to connect.
+
+        >>> str(Endpoint("web-0.web.prod.svc.cluster.local", "10.0.0.1", 8080))
+        '10.0.0.1:8080'
+        >>> str(Endpoint("fd00::1", "fd00::1", 8080))
+        '[fd00::1]:8080'
+
+    Attributes:
+        name: What is hashed: the pod's own hostname where DNS knows a stable one, else its address.
+        address: Numeric IPv4 or IPv6 address, without brackets.
+        port: 1 to 65535, or `None` where only the address is known.
+        weight: The share of keys it gets relative to the others; 0 gets none.
+
+    Raises:
+        ConfigError: A value is out of its range.
+        TypeError: A value has the wrong type.
+    """
+
+    name: str
+    address: str
+    port: int | None = None
+    weight: float = 1
+
+    def __post_init__(self) -> None:
+        for what, text in (("name", self.name), ("address", self.address)):
+            if not isinstance(text, str):
+                raise TypeError(f"an endpoint's {what} must be a str, not {type(text).__name__}")
+            if not text:
+                raise ConfigError(f"an endpoint's {what} must not be empty")
+        port = self.port
+        if port is not None:
+            if not isinstance(port, int) or isinstance(port, bool):
+                raise TypeError(f"an endpoint's port must be an int, not {type(port).__name__}")
+            if not 1 <= port <= 65535:
+                raise ConfigError(f"an endpoint's port must be 1 to 65535, got {port}")
+        weight = self.weight
+        if weight != 1:
+            if not isinstance(weight, (int, float)):
+                raise TypeError(
+                    f"an endpoint's weight must be a number, not {type(weight).__name__}"
+                )
+            if not 0 <= weight < math.inf:
+                raise ConfigError(f"an endpoint's weight must be finite and >= 0, got {weight}")
+
+    def __str__(self) -> str:
+        if self.port is None:
+            return self.address
+        if ":" in self.address:
+            return f"[{self.address}]:{self.port}"
+        return f"{self.address}:{self.port}"
