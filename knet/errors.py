@@ -63,19 +63,13 @@ class RingMisused(KnetError, RuntimeError):
     """
 
 
-class ResolverClosed(KnetError, RuntimeError):
-    """
-    Raised when a resolution is asked of a resolver whose channel was closed meanwhile.
-    """
-
-
 class ResolveError(KnetError):
     """
     Raised when a service could not be resolved; the leaves say how.
 
     Attributes:
         kind: One word for counters and logs: `"nxdomain"`, `"nodata"`, `"servfail"`, `"refused"`,
-            `"timeout"`, `"unreachable"`, `"malformed"`, `"toolarge"`, else `"error"`.
+            `"timeout"`, `"unreachable"`, `"malformed"`, `"toolarge"`, `"closed"`, else `"error"`.
         name: The DNS name asked for, absolute, or `""` where no query was sent.
         servers: The DNS servers that may have been asked, in order.
     """
@@ -152,3 +146,11 @@ class AnswerTooLarge(ResolveError):
     """
 
     kind = "toolarge"
+
+
+class ResolverClosed(ResolveError, RuntimeError):
+    """
+    Raised when the resolver's channel was closed while a lookup was under way.
+    """
+
+    kind = "closed"

@@ -1,0 +1,227 @@
+"""
+What a ring believes of the answers it gets, and when it asks again.
+
+Pure: what was believed, what came back, the clock and a random number go in; what is believed now,
+and how long to wait, come out. `Ring` carries it out and decides nothing.
+
+DNS in a cluster lies in one direction more than in the other. That a pod is there is said by
+whoever saw it; that one is gone may be a cache that is behind, a slice that was not read yet, a
+message that was cut off or a server that lost its API. So pods are added at once and removed on
+repeated word, an answer that says that nothing is left is held for a time, and a failure is no
+answer at all: it changes nothing but when to ask again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal
+
+from knet.endpoint import Endpoint
+from knet.errors import ConfigError, NameNotFound, NoData, ResolveError
+from knet.resolver.answer import Answer
+
+__all__ = ["Belief", "Decision", "RefreshPolicy", "State", "decide"]
+
+State = Literal["starting", "fresh", "stale", "empty", "closed"]
+
+# An empty ring takes more than one liar: this many answers in a row, whatever the hold is.
+_EMPTY_ANSWERS = 3
+
+# 2.0 ** 1024 raises OverflowError, and an outage over a weekend gets there.
+_MAX_DOUBLINGS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshPolicy:
+    """
+    When a ring asks DNS, and how soon it believes what it hears.
+
+    With the defaults, on a server that answers live:
+
+    - a new pod gets its keys within 5.5 s;
+    - a dead or unready pod loses its keys within 7 s: it must be missing from two answers in a row,
+      and the second is asked for 1 s after the first;
+    - a blip of NXDOMAIN or of empty answers is not felt below 30 s; after that the ring is empty,
+      and refills with the first answer that names a pod;
+    - a DNS outage is never felt by `get`; when it ends, the ring has caught up within 30 s.
+
+    A cache between knet and the cluster adds what it holds: the TTL, at most.
+
+    Attributes:
+        interval: Seconds between lookups, at most. A shorter TTL shortens it.
+        min_interval: Seconds between lookups, at least, whatever the TTL; also how often
+            `Ring.refresh` asks. Above *interval*, *interval* counts.
+        jitter: Every wait is longer by up to this part of itself, at random, so that clients do not
+            keep step. Never shorter: that would hit a cache just before it expires.
+        retry: Seconds before the first retry after a failure; doubled for each further one.
+            Envoy's `dns_failure_refresh_rate.base_interval`.
+        max_retry: Seconds that a retry is delayed at most.
+        empty_hold: Seconds for which the last endpoints are kept while DNS says that there are
+            none; 30, as HAProxy's `hold nx`. `math.inf`: never empty.
+        confirm: In how many answers in a row a pod must be missing before it is removed. 1 believes
+            the first.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    interval: float = 5.0
+    min_interval: float = 1.0
+    jitter: float = 0.1
+    retry: float = 0.5
+    max_retry: float = 30.0
+    empty_hold: float = 30.0
+    confirm: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("interval", "min_interval", "retry", "max_retry"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name} must be above 0 and finite, got {value}")
+        if not 0 <= self.jitter <= 1:
+            raise ConfigError(f"jitter must be between 0 and 1, got {self.jitter}")
+        if self.retry > self.max_retry:
+            raise ConfigError(
+                f"max_retry must be at least retry ({self.retry}), got {self.max_retry}"
+            )
+        if not self.empty_hold >= 0:
+            raise ConfigError(f"empty_hold must be 0 or more, got {self.empty_hold}")
+        if self.confirm < 1:
+            raise ConfigError(f"confirm must be at least 1, got {self.confirm}")
+
+    @property
+    def shortest(self) -> float:
+        """
+        Seconds between two lookups that succeed, at least.
+        """
+        return min(self.min_interval, self.interval)
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """
+    What a ring holds to be true.
+
+    Attributes:
+        endpoints: What it serves, sorted by name.
+        missing: Of those, by name, the ones that the last answers left out, and how many in a row.
+        gone_at: When the answers began to say that there is nothing, or `None`.
+        gone: How many of them in a row.
+        failures: How many lookups in a row gave no answer.
+        resolved_at: When an answer last named an endpoint, or `None`: never yet.
+    """
+
+    endpoints: tuple[Endpoint, ...] = ()
+    missing: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    gone_at: float | None = None
+    gone: int = 0
+    failures: int = 0
+    resolved_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """
+    What follows from one outcome.
+
+    Attributes:
+        belief: What is believed from now on. Its *endpoints* are the very same tuple as before if
+            nothing changed.
+        state: What an operator should see.
+        wait: Seconds until the next lookup.
+    """
+
+    belief: Belief
+    state: State
+    wait: float
+
+
+def decide(
+    belief: Belief,
+    outcome: Answer | ResolveError,
+    *,
+    now: float,
+    policy: RefreshPolicy,
+    jitter: float = 0.0,
+) -> Decision:
+    """
+    Judge one *outcome*.
+
+    Args:
+        belief: What was believed until now.
+        outcome: The answer, or how the lookup failed.
+        now: Seconds on any clock that only goes forward.
+        policy: How much to believe, how often to ask.
+        jitter: Drawn from `[0, 1)`.
+    """
+    if isinstance(outcome, Answer) and outcome.endpoints:
+        return _told(belief, outcome, now, policy, jitter)
+    if isinstance(outcome, Answer | NameNotFound | NoData):
+        return _told_nothing(belief, now, policy, jitter)
+    failures = belief.failures + 1
+    backoff = policy.retry * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
+    # Between the half and the whole of it: apart from each other, and never a hot loop.
+    wait = min(backoff, policy.max_retry) * (0.5 + 0.5 * jitter)
+    after = replace(belief, failures=failures)
+    return Decision(after, _unconfirmed(after), wait)
+
+
+def _told(
+    belief: Belief, answer: Answer, now: float, policy: RefreshPolicy, jitter: float
+) -> Decision:
+    """
+    An answer with endpoints in it: believe what it names, doubt what it leaves out.
+    """
+    endpoints = belief.endpoints
+    missing: dict[str, int] = {}
+    if answer.endpoints != endpoints:
+        merged = {e.name: e for e in answer.endpoints}
+        for endpoint in endpoints:
+            named = merged.get(endpoint.name)
+            if named is None:
+                times = belief.missing.get(endpoint.name, 0) + answer.complete
+                if times < policy.confirm:
+                    merged[endpoint.name] = endpoint
+                    missing[endpoint.name] = times
+            elif named == endpoint:
+                merged[endpoint.name] = endpoint  # the same object, so that snapshots share it
+        changed = tuple(sorted(merged.values(), key=lambda e: e.name))
+        if changed != endpoints:
+            endpoints = changed
+    doubtful = answer.complete and bool(missing)
+    wait = policy.shortest if doubtful else _until_next(answer.ttl, policy)
+    after = Belief(endpoints, MappingProxyType(missing), resolved_at=now)
+    return Decision(after, "fresh", wait * (1 + policy.jitter * jitter))
+
+
+def _told_nothing(belief: Belief, now: float, policy: RefreshPolicy, jitter: float) -> Decision:
+    """
+    An answer that there is nothing: true at zero ready pods, and a common lie.
+    """
+    since = now if belief.gone_at is None else belief.gone_at
+    after = replace(belief, gone_at=since, gone=belief.gone + 1, failures=0)
+    wait = _until_next(None, policy)
+    if belief.endpoints:
+        if after.gone >= _EMPTY_ANSWERS and now - since >= policy.empty_hold:
+            after = replace(after, endpoints=(), missing=MappingProxyType({}))
+        else:
+            wait = policy.shortest
+    return Decision(after, _unconfirmed(after), wait * (1 + policy.jitter * jitter))
+
+
+def _unconfirmed(belief: Belief) -> State:
+    """
+    The state of a ring whose last lookup did not confirm anything.
+    """
+    if belief.endpoints:
+        return "stale"
+    return "starting" if belief.resolved_at is None else "empty"
+
+
+def _until_next(ttl: float | None, policy: RefreshPolicy) -> float:
+    if ttl is None:
+        return policy.interval
+    return min(max(ttl, policy.shortest), policy.interval)

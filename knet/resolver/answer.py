@@ -1,0 +1,86 @@
+"""
+What one resolution gave, and what can give it.
+
+Pure. `Answer` is the value that every resolver returns and every ring believes or doubts;
+`ResolverProtocol` is all that a ring asks of a resolver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from knet.endpoint import Endpoint
+from knet.errors import ConfigError
+
+__all__ = ["Answer", "ResolverProtocol"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    The endpoints of one resolution.
+
+    Attributes:
+        endpoints: Sorted, each name once; any iterable of endpoints may be given.
+        ttl: Seconds that the servers say the answer is good for, or `None` where nobody said.
+        complete: False where endpoints are known or likely to be missing, as in an answer that was
+            cut off; a ring adds what such an answer names and removes nothing for it.
+        name: The absolute DNS name that answered, or `""`.
+        ignored: How many records were left out: foreign, unusable or out of family.
+
+    Raises:
+        ConfigError: Two different endpoints have one name.
+        TypeError: Something in *endpoints* is no `Endpoint`.
+    """
+
+    endpoints: tuple[Endpoint, ...] = ()
+    ttl: float | None = None
+    complete: bool = True
+    name: str = ""
+    ignored: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "endpoints", _canonical(self.endpoints))
+
+
+class ResolverProtocol(Protocol):
+    """
+    Whatever turns a service into an answer: `knet.Resolver`, a fake, a client of another registry.
+    """
+
+    async def resolve(self, service: str, /) -> Answer:
+        """
+        Look *service* up once, now, past every cache.
+
+        A ring passes on, as keywords, those of its own `port`, `protocol` and `family` that are
+        not at their defaults, so a resolver takes only the ones that it has a use for.
+
+        Raises:
+            ResolveError: That failed; the ring keeps what it has and asks again.
+        """
+        ...
+
+
+def _canonical(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    found = tuple(endpoints)
+    for endpoint in found:
+        if not isinstance(endpoint, Endpoint):
+            raise TypeError(f"an Answer holds Endpoints, not {type(endpoint).__name__}")
+    # Sorting by name alone is a third of the cost of comparing whole endpoints.
+    found = tuple(sorted(found, key=_name))
+    unique: list[Endpoint] = []
+    for endpoint in found:
+        if unique and unique[-1].name == endpoint.name:
+            if unique[-1] != endpoint:
+                raise ConfigError(
+                    f"two endpoints have the name {endpoint.name!r}: {unique[-1]} and {endpoint}"
+                )
+            continue
+        unique.append(endpoint)
+    return tuple(unique)
+
+
+def _name(endpoint: Endpoint) -> str:
+    return endpoint.name

@@ -1,0 +1,429 @@
+"""
+The c-ares engine: one channel per event loop and set of servers, shared by whoever asks there.
+
+The only module that knows aiodns and pycares. On asyncio the channel is aiodns's; on trio, which
+aiodns does not run on, it is pycares's own, whose event thread hands each result over to the loop.
+Both give the same records, errors, retries and failover, so everything above is written once.
+
+What c-ares does behind one's back, and what is done about it here:
+
+- It caches answers for their TTL and "no data" for an hour, and neither binding can switch that
+  off. Changing the list of servers empties the cache at once and leaves queries in flight alone, so
+  `Engine.flush` adds a server and takes it away again: 9 us.
+- Each channel is an OS thread and four descriptors, so there is one, counted, not one per ring.
+- A channel that is not closed can crash the interpreter on its way out. The last user closes it;
+  what is left over when the interpreter exits is closed then.
+- Its thread does not survive a fork, and a query in the child would wait for ever. An engine
+  belongs to the process that made it; another process makes its own.
+- Its callback runs in its own thread and holds the channel's lock: it may only leave a note.
+- More than a few hundred queries at once overflow a UDP socket's buffer: at most 64 fly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import aiodns
+import anyio
+import pycares
+import sniffio
+from anyio.lowlevel import RunVar
+
+from knet.errors import (
+    ConfigError,
+    MalformedAnswer,
+    NameNotFound,
+    NoData,
+    QueryRefused,
+    ResolveError,
+    ResolverClosed,
+    ResolveTimeout,
+    ServerFailure,
+    ServerUnreachable,
+)
+from knet.resolver.records import Record, RecordType
+
+__all__ = [
+    "Engine",
+    "QueryType",
+    "Reply",
+    "Settings",
+    "check_nameservers",
+    "drop_engine",
+    "hold_engine",
+    "open_engine",
+    "system_nameservers",
+]
+
+QueryType = Literal["A", "AAAA", "SRV"]
+
+# A changed list of servers flushes the cache. This one is never asked: it is gone again before the
+# call returns. Port 9 is "discard" (RFC 863).
+_FLUSH_SERVER = "127.0.0.1:9"
+
+_IN_FLIGHT = 64
+
+_QUERY_TYPES = {
+    "A": pycares.QUERY_TYPE_A,
+    "AAAA": pycares.QUERY_TYPE_AAAA,
+    "SRV": pycares.QUERY_TYPE_SRV,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """
+    What makes two resolvers share a channel.
+
+    Attributes:
+        nameservers: `"10.0.0.10"`, `"127.0.0.1:5353"`, `"[::1]:5353"`; asked in that order.
+        timeout: Seconds before the first retry. c-ares adapts it to the latency that it sees,
+            between 0.25 and 5 seconds.
+        tries: How often each server is asked. With fewer than four, a server that slows down from
+            1 ms to 600 ms fails every time.
+        deadline: Seconds after which a query is given up, whatever c-ares still has in mind.
+    """
+
+    nameservers: tuple[str, ...]
+    timeout: float = 1.0
+    tries: int = 4
+    deadline: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """
+    The sections of an answer that hold records, without the types that nobody asked for.
+    """
+
+    answer: tuple[Record, ...]
+    additional: tuple[Record, ...]
+
+
+class Engine:
+    """
+    One c-ares channel on one event loop. `hold_engine` makes them; nobody else should.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.users = 0
+        self._process = os.getpid()
+        self._free = anyio.Semaphore(_IN_FLIGHT, fast_acquire=True)
+        self._driver: _Driver = (
+            _AsyncioDriver(settings)
+            if sniffio.current_async_library() == "asyncio"
+            else _TrioDriver(settings)
+        )
+        _open_engines.add(self)
+
+    @property
+    def is_ours(self) -> bool:
+        """
+        False in a process that was forked after this engine was made.
+        """
+        return self._process == os.getpid()
+
+    def flush(self) -> None:
+        """
+        Forget every cached answer, so that the next query goes out on the wire.
+        """
+        self._driver.set_servers((*self.settings.nameservers, _FLUSH_SERVER))
+        self._driver.set_servers(self.settings.nameservers)
+
+    async def query(self, name: str, type: QueryType) -> Reply:
+        """
+        Ask for the records of *type* at *name*, which ends in a dot.
+
+        Raises:
+            ResolveError: One of its leaves, with the name and the servers in its message.
+        """
+        async with self._free:
+            box = _Box()
+            try:
+                self._driver.ask(name, type, box)
+            except RuntimeError as error:
+                raise ResolverClosed(
+                    f"cannot ask for {name} {type}: the resolver was closed"
+                ) from error
+            except pycares.AresError as error:  # refused before it was sent
+                raise self._error(name, type, error.args[0] if error.args else 0) from error
+            try:
+                with anyio.move_on_after(self.settings.deadline):
+                    await box.full.wait()
+            finally:
+                box.abandon()
+            # Look into the box before calling it a timeout: the answer may have come while the
+            # loop was busy elsewhere.
+            if box.result is not None:
+                return _reply(box.result)
+            raise self._error(name, type, box.code)
+
+    def close(self) -> None:
+        """
+        Close the channel, from any thread; queries in flight end in an error.
+
+        In a forked child the channel belongs to the parent, whose threads are not there: it is
+        dropped as it is.
+        """
+        if self.is_ours:
+            self._driver.close()
+
+    def _error(self, name: str, type: QueryType, code: int | None) -> ResolveError:
+        servers = self.settings.nameservers
+        if code is None:
+            leaf, what = (
+                ResolveTimeout,
+                f"no answer from {{}} within {self.settings.deadline:g} s",
+            )
+        else:
+            leaf, what = _ERRORS.get(
+                code, (ResolveError, f"{pycares.errno.strerror(code)} ({code}), from {{}}")
+            )
+        told = what.format(", ".join(servers))
+        return leaf(f"cannot resolve {name} {type}: {told}", name=name, servers=servers)
+
+
+_ERRORS: dict[int, tuple[type[ResolveError], str]] = {
+    pycares.errno.ARES_ENOTFOUND: (NameNotFound, "NXDOMAIN, there is no such name, from {}"),
+    pycares.errno.ARES_ENODATA: (NoData, "no such record, though the name exists, from {}"),
+    pycares.errno.ARES_ESERVFAIL: (ServerFailure, "SERVFAIL from {}"),
+    pycares.errno.ARES_EREFUSED: (QueryRefused, "REFUSED by {}"),
+    pycares.errno.ARES_ENOTIMP: (QueryRefused, "NOTIMP from {}"),
+    pycares.errno.ARES_EFORMERR: (MalformedAnswer, "FORMERR from {}"),
+    pycares.errno.ARES_EBADRESP: (MalformedAnswer, "a malformed answer from {}"),
+    pycares.errno.ARES_ETIMEOUT: (ResolveTimeout, "no answer from {}"),
+    pycares.errno.ARES_ECONNREFUSED: (ServerUnreachable, "no connection to {}"),
+    pycares.errno.ARES_ECANCELLED: (ResolverClosed, "the channel to {} was closed"),
+    pycares.errno.ARES_EDESTRUCTION: (ResolverClosed, "the channel to {} was closed"),
+}
+
+
+# --- which engine
+
+_engines: RunVar[dict[Settings, Engine]] = RunVar("knet_engines")
+_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def hold_engine(settings: Settings) -> Engine:
+    """
+    Return this event loop's engine for *settings*, and keep it open until `drop_engine`.
+    """
+    engines = _engines.get(None)
+    if engines is None:
+        engines = {}
+        _engines.set(engines)
+    engine = engines.get(settings)
+    if engine is None or not engine.is_ours:
+        engine = engines[settings] = Engine(settings)
+    engine.users += 1
+    return engine
+
+
+def drop_engine(settings: Settings) -> None:
+    """
+    Take back one `hold_engine` of this event loop; the last one closes the engine.
+    """
+    engines = _engines.get(None) or {}
+    engine = engines.get(settings)
+    if engine is None:
+        return
+    engine.users -= 1
+    if not engine.users:
+        del engines[settings]
+        engine.close()
+
+
+@contextmanager
+def open_engine(settings: Settings) -> Iterator[Engine]:
+    """
+    Hold this event loop's engine for *settings* meanwhile.
+    """
+    engine = hold_engine(settings)
+    try:
+        yield engine
+    finally:
+        drop_engine(settings)
+
+
+@atexit.register
+def _close_what_is_left() -> None:
+    for engine in list(_open_engines):
+        engine.close()
+
+
+def check_nameservers(nameservers: tuple[str, ...]) -> None:
+    """
+    Raise `ConfigError` unless c-ares takes *nameservers* as they are.
+    """
+    if not nameservers:
+        raise ConfigError("nameservers must not be empty; None means those of resolv.conf")
+    for server in nameservers:
+        if not isinstance(server, str):
+            raise TypeError(f"a nameserver must be a str, not {type(server).__name__}")
+    # c-ares has the last word on what it takes, and is asked now rather than at the first lookup.
+    channel = pycares.Channel()
+    try:
+        for server in nameservers:
+            try:
+                channel.servers = (server,)
+                taken = channel.servers
+            except (pycares.AresError, UnicodeEncodeError):
+                taken = []
+            if len(taken) != 1 or "," in server:
+                raise ConfigError(
+                    "a nameserver must be an address, with a port if need be, like '10.0.0.10', "
+                    f"'127.0.0.1:5353' or '[::1]:5353'; got {server[:80]!r}"
+                )
+    finally:
+        channel.close()
+
+
+def system_nameservers() -> tuple[str, ...]:
+    """
+    Return the servers that c-ares finds in this system's own configuration, with their ports.
+    """
+    channel = pycares.Channel()
+    try:
+        return tuple(channel.servers)
+    finally:
+        channel.close()
+
+
+# --- the two drivers
+
+
+class _Box:
+    """
+    Where a query's outcome is put, and what its asker waits for.
+    """
+
+    __slots__ = ("code", "full", "on_abandon", "result")
+
+    def __init__(self) -> None:
+        self.full = anyio.Event()
+        self.result: pycares.DNSResult | None = None
+        self.code: int | None = None
+        self.on_abandon: Callable[[], object] | None = None
+
+    def abandon(self) -> None:
+        if self.on_abandon is not None:
+            self.on_abandon()
+
+
+class _Driver(Protocol):
+    def ask(self, name: str, type: QueryType, box: _Box) -> None: ...
+    def set_servers(self, servers: tuple[str, ...]) -> None: ...
+    def close(self) -> None: ...
+
+
+class _AsyncioDriver:
+    def __init__(self, settings: Settings) -> None:
+        self._resolver = aiodns.DNSResolver(
+            nameservers=settings.nameservers,
+            loop=asyncio.get_running_loop(),
+            timeout=settings.timeout,
+            tries=settings.tries,
+        )
+
+    def ask(self, name: str, type: QueryType, box: _Box) -> None:
+        future = self._resolver.query_dns(name, type)
+        box.on_abandon = future.cancel  # no effect once it is done
+        future.add_done_callback(functools.partial(self._put, box))
+
+    @staticmethod
+    def _put(box: _Box, future: asyncio.Future[pycares.DNSResult]) -> None:
+        if not future.cancelled():
+            error = future.exception()
+            if error is None:
+                box.result = future.result()
+            else:
+                box.code = error.args[0] if isinstance(error, aiodns.error.DNSError) else 0
+        box.full.set()
+
+    def set_servers(self, servers: tuple[str, ...]) -> None:
+        self._resolver.nameservers = servers
+
+    def close(self) -> None:
+        # DNSResolver.close() is a coroutine that awaits nothing. Running it here lets an engine be
+        # closed where nobody can await any more: in a finaliser, at exit, in another thread.
+        closing = self._resolver.close()
+        try:
+            closing.send(None)
+        except StopIteration:
+            pass
+
+
+class _TrioDriver:
+    def __init__(self, settings: Settings) -> None:
+        import trio
+
+        self._token = trio.lowlevel.current_trio_token()
+        self._loop_is_gone = trio.RunFinishedError
+        self._channel = pycares.Channel(
+            servers=settings.nameservers, timeout=settings.timeout, tries=settings.tries
+        )
+
+    def ask(self, name: str, type: QueryType, box: _Box) -> None:
+        self._channel.query(name, _QUERY_TYPES[type], callback=functools.partial(self._put, box))
+
+    def _put(self, box: _Box, result: pycares.DNSResult | None, code: int | None) -> None:
+        # In c-ares's thread, which holds the channel's lock: leave a note and be gone.
+        box.result, box.code = result, code
+        try:
+            self._token.run_sync_soon(box.full.set)
+        except self._loop_is_gone:
+            pass
+
+    def set_servers(self, servers: tuple[str, ...]) -> None:
+        self._channel.servers = servers
+
+    def close(self) -> None:
+        try:
+            self._channel.cancel()
+        except RuntimeError:  # closed before
+            return
+        self._channel.close()
+
+
+# --- pycares' records to ours
+
+
+def _reply(result: pycares.DNSResult) -> Reply:
+    return Reply(
+        tuple(filter(None, map(_record, result.answer))),
+        tuple(filter(None, map(_record, result.additional))),
+    )
+
+
+def _record(record: Any) -> Record | None:
+    kind = record.type
+    data = record.data
+    if kind == pycares.QUERY_TYPE_A or kind == pycares.QUERY_TYPE_AAAA:
+        type: RecordType = "A" if kind == pycares.QUERY_TYPE_A else "AAAA"
+        return Record(_canonical(record.name), type, record.ttl, data.addr)
+    if kind == pycares.QUERY_TYPE_SRV:
+        return Record(
+            _canonical(record.name),
+            "SRV",
+            record.ttl,
+            _canonical(data.target),
+            data.port,
+            data.priority,
+            data.weight,
+        )
+    if kind == pycares.QUERY_TYPE_CNAME:
+        return Record(_canonical(record.name), "CNAME", record.ttl, _canonical(data.cname))
+    return None
+
+
+def _canonical(name: str) -> str:
+    return name.lower().removesuffix(".")

@@ -1,0 +1,298 @@
+"""
+Records to endpoints: what a DNS answer says, once everything doubtful is taken out of it.
+
+Pure, and suspicious: the records come from the network. A record counts only if its owner is the
+name that was asked for, or one that a CNAME of the same answer leads to from there; addresses that
+no pod can have are left out; duplicates, case and order do not matter.
+
+One pod is one endpoint. Its name, which is what gets hashed, is the SRV target where that is a
+hostname of its own (`web-0.web.prod.svc.cluster.local`, a StatefulSet's), and else its address. The
+hostname that CoreDNS makes up from an address (`10-0-0-1.web...`) is as short-lived as the address,
+so it counts as none: a client that asks for A records and one that asks for SRV records agree.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from knet.endpoint import Endpoint
+from knet.resolver.names import Family
+
+__all__ = [
+    "Found",
+    "Record",
+    "RecordType",
+    "distinct_names",
+    "find_addresses",
+    "find_services",
+    "targets_without_address",
+    "usable_address",
+]
+
+RecordType = Literal["A", "AAAA", "SRV", "CNAME"]
+
+# A chain longer than this is a mistake or an attack; resolvers stop at 8 to 16.
+_MAX_ALIASES = 8
+
+# A TTL with the top bit set means zero (RFC 2181, section 8).
+_MAX_TTL = 2**31 - 1
+
+# An answer near the 64 KiB of a DNS message was probably cut off there. Servers set TC on such an
+# answer and c-ares hides it, so all that is left to see is the size. CoreDNS compresses owner names
+# when it must cut: 16 octets an A record, 28 an AAAA; SRV targets are never compressed.
+_SUSPICIOUS_SIZE = 64_000
+_HEADER_SIZE = 12
+_RECORD_SIZE = {"A": 16, "AAAA": 28, "SRV": 20, "CNAME": 14}
+
+
+class Record(NamedTuple):
+    """
+    One resource record.
+
+    Attributes:
+        owner: Lower case, without the trailing dot; so is a *value* that is a name.
+        type: `"A"`, `"AAAA"`, `"SRV"` or `"CNAME"`.
+        ttl: Seconds, as it came.
+        value: An address, or the name that an SRV or CNAME record points to.
+        port: Of an SRV record.
+        priority: Of an SRV record; lower is preferred (RFC 2782).
+        weight: Of an SRV record. Kubernetes sets it to 100 divided by the number of endpoints, so
+            it says nothing about one of them.
+    """
+
+    owner: str
+    type: RecordType
+    ttl: int
+    value: str
+    port: int = 0
+    priority: int = 0
+    weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """
+    What an answer's records hold.
+
+    Attributes:
+        endpoints: In no particular order; each name once.
+        ttl: The shortest TTL, in seconds, of the records that were used; `None` if none was.
+        complete: False where the answer looks cut off.
+        ignored: How many records were of no use.
+    """
+
+    endpoints: tuple[Endpoint, ...] = ()
+    ttl: float | None = None
+    complete: bool = True
+    ignored: int = 0
+
+
+def find_addresses(
+    name: str, records: Sequence[Record], *, type: RecordType, port: int | None = None
+) -> Found:
+    """
+    Return the pods among the address *records* of an answer to the question (*name*, *type*).
+    """
+    owners, ttls = _follow(name, records)
+    endpoints: dict[str, Endpoint] = {}
+    ignored = 0
+    for record in records:
+        if record.type == "CNAME":
+            continue
+        address = usable_address(record.value) if record.type == type else None
+        if address is None or record.owner not in owners:
+            ignored += 1
+            continue
+        ttls.append(record.ttl)
+        if address not in endpoints:
+            endpoints[address] = Endpoint(address, address, port)
+    return Found(
+        tuple(endpoints.values()),
+        _shortest(ttls) if endpoints else None,
+        _size(name, records) < _SUSPICIOUS_SIZE,
+        ignored,
+    )
+
+
+def targets_without_address(
+    name: str, answer: Sequence[Record], additional: Collection[Record]
+) -> tuple[str, ...]:
+    """
+    Return the SRV targets of *answer* whose addresses have to be asked for, sorted.
+    """
+    owners, _ = _follow(name, answer)
+    known = {r.owner for r in additional if r.type in ("A", "AAAA")}
+    return tuple(sorted({r.value for r in _services(owners, answer)} - known))
+
+
+def find_services(
+    name: str,
+    answer: Sequence[Record],
+    additional: Collection[Record],
+    *,
+    family: Family = "auto",
+) -> Found:
+    """
+    Return the pods among the SRV records of an answer to the question (*name*, SRV).
+
+    Args:
+        name: The question's name: `_http._tcp.web.prod.svc.cluster.local`.
+        answer: The answer section.
+        additional: The address records of the targets, from the additional section or asked for.
+        family: `"auto"` takes IPv4 addresses if the answer has any, else IPv6, for all alike.
+    """
+    owners, ttls = _follow(name, answer)
+    services = _services(owners, answer)
+    ignored = sum(r.type == "SRV" for r in answer) - len(services)
+    by_target = _addresses_by_owner(additional, {r.value for r in services})
+    wanted = family
+    if wanted == "auto":
+        has_ipv4 = any(r.type == "A" for found in by_target.values() for r in found)
+        wanted = "ipv4" if has_ipv4 else "ipv6"
+    type_wanted = "A" if wanted == "ipv4" else "AAAA"
+
+    endpoints: dict[tuple[str, str, int], Endpoint] = {}
+    for service in services:
+        # A hostname with several addresses of one family is still one pod; the lowest address is
+        # the same choice on every client.
+        usable = sorted(
+            (r for r in by_target.get(service.value, ()) if r.type == type_wanted),
+            key=lambda r: socket.inet_pton(_FAMILY[r.type], r.value),
+        )
+        if not usable:
+            ignored += 1
+            continue
+        address = usable[0]
+        pod = address.value if _is_dashed(service.value, address.value) else service.value
+        ttls += (service.ttl, address.ttl)
+        endpoints[pod, address.value, service.port] = Endpoint(pod, address.value, service.port)
+    return Found(
+        distinct_names(endpoints.values()),
+        _shortest(ttls) if endpoints else None,
+        _size(name, answer) < _SUSPICIOUS_SIZE,
+        ignored,
+    )
+
+
+def distinct_names(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """
+    Return *endpoints* with a name each: those that share one get their `host:port` appended.
+
+    Kubernetes never needs this. Other registries list one host with several ports, and pods on one
+    machine share an address.
+    """
+    found = tuple(endpoints)
+    shared = {name for name, count in Counter(e.name for e in found).items() if count > 1}
+    if not shared:
+        return found
+    return tuple(
+        replace(e, name=str(e) if e.name == e.address else f"{e.name}/{e}")
+        if e.name in shared
+        else e
+        for e in found
+    )
+
+
+def usable_address(text: str) -> str | None:
+    """
+    Return *text* as a canonical address that a pod can have, or `None`.
+
+    IPv4-mapped IPv6 addresses become IPv4. Unspecified, multicast, broadcast, reserved and
+    link-local addresses are nobody's: what cannot be connected to must not own keys.
+    """
+    try:
+        if ":" in text:
+            packed = socket.inet_pton(socket.AF_INET6, text)
+            if packed.startswith(_MAPPED):
+                return usable_address(socket.inet_ntop(socket.AF_INET, packed[12:]))
+            if packed == _UNSPECIFIED or packed[0] == 0xFF or packed[:2] in _LINK_LOCAL:
+                return None
+            return socket.inet_ntop(socket.AF_INET6, packed)
+        packed = socket.inet_pton(socket.AF_INET, text)
+    except (OSError, ValueError):
+        return None
+    if packed[0] == 0 or packed[0] >= 224 or packed[:2] == b"\xa9\xfe":
+        return None
+    return text
+
+
+_FAMILY: Mapping[str, socket.AddressFamily] = {
+    "A": socket.AF_INET,
+    "AAAA": socket.AF_INET6,
+}
+_MAPPED = bytes(10) + b"\xff\xff"
+_UNSPECIFIED = bytes(16)
+_LINK_LOCAL = frozenset(bytes((0xFE, second)) for second in range(0x80, 0xC0))
+
+
+def _follow(name: str, records: Iterable[Record]) -> tuple[frozenset[str], list[int]]:
+    """
+    Return the name that the CNAMEs of an answer lead to from *name*, and their TTLs.
+
+    A set, for the sake of the caller's `in`: empty where the CNAMEs run in a circle.
+    """
+    aliases = {r.owner: r for r in records if r.type == "CNAME"}
+    owner = name.lower().removesuffix(".")
+    ttls: list[int] = []
+    for _ in range(_MAX_ALIASES + 1):
+        alias = aliases.get(owner)
+        if alias is None:
+            return frozenset((owner,)), ttls
+        ttls.append(alias.ttl)
+        owner = alias.value
+    return frozenset(), ttls
+
+
+def _services(owners: frozenset[str], answer: Iterable[Record]) -> list[Record]:
+    """
+    Return the SRV records that count: of the preferred priority, with a target and a port.
+    """
+    services = [
+        r
+        for r in answer
+        if r.type == "SRV" and r.owner in owners and r.value and 0 < r.port <= 65535
+    ]
+    preferred = min((r.priority for r in services), default=0)
+    return [r for r in services if r.priority == preferred]
+
+
+def _addresses_by_owner(
+    records: Iterable[Record], owners: Collection[str]
+) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        if record.owner in owners and record.type in _FAMILY:
+            address = usable_address(record.value)
+            if address is not None:
+                type: RecordType = "AAAA" if ":" in address else "A"
+                found.setdefault(record.owner, []).append(
+                    record._replace(type=type, value=address)
+                )
+    return found
+
+
+def _is_dashed(target: str, address: str) -> bool:
+    """
+    Is *target* a hostname that CoreDNS made up from *address*: `10-0-0-1.web`, `fd00--1.web`?
+    """
+    return target.partition(".")[0] == address.replace(":" if ":" in address else ".", "-")
+
+
+def _shortest(ttls: Iterable[int]) -> float:
+    return float(min(ttl if 0 <= ttl <= _MAX_TTL else 0 for ttl in ttls))
+
+
+def _size(name: str, records: Iterable[Record]) -> int:
+    """
+    Octets of the smallest message that can carry *records* as the answer to a question for *name*.
+    """
+    size = _HEADER_SIZE + len(name) + 5
+    for record in records:
+        size += _RECORD_SIZE[record.type]
+        if record.type == "SRV":
+            size += len(record.value)
+    return size

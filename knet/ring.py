@@ -1,0 +1,772 @@
+"""
+`Ring`: a snapshot of the pods behind a service, kept fresh in the background.
+
+Everything that is decided is decided elsewhere: names and records by the resolver, belief and
+timing by `refresh`, placement by `hashring`. This module does the waiting, and it holds the one
+assignment that swaps a snapshot.
+
+The life of a ring is one coroutine, `Ring._live`. `Ring.run` hands it to a nursery or task group;
+`async with ring` and `ring.start()` host it in a task of their own.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+from typing import Any, Self, final
+
+import anyio
+from anyio.abc import TaskStatus
+from anyio.lowlevel import checkpoint, current_token
+
+from knet.background import Background
+from knet.endpoint import Endpoint
+from knet.errors import (
+    ConfigError,
+    NoEndpoints,
+    ResolveError,
+    ResolveTimeout,
+    RingClosed,
+    RingMisused,
+    RingNotReady,
+)
+from knet.hashring import HashRing, Placement, Sliced
+from knet.refresh import Belief, Decision, RefreshPolicy, State, decide
+from knet.resolver import Answer, Resolver, ResolverProtocol, StaticResolver
+from knet.resolver.names import Family, Protocol, Question
+from knet.snapshot import Change, Snapshot
+
+__all__ = ["Ring", "RingStats"]
+
+_logger = logging.getLogger("knet")
+
+# A build gives way to other tasks after this many seconds of work.
+_SLICE = 0.00025
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingStats:
+    """
+    What an operator asks of a ring.
+
+    Attributes:
+        state: As `Ring.state`.
+        endpoints: How many it serves.
+        held: How many of them the last answer left out, and are kept until that is confirmed.
+        generation: How many snapshots there have been.
+        attempts: How many lookups were begun.
+        failures: How many of them failed, by `ResolveError.kind`.
+        consecutive_failures: How many of the last ones failed in a row.
+        last_error: The text of the last failure, or `None`.
+        last_success_age: Seconds since an answer last named an endpoint, or `None`.
+        query_seconds: How long the last lookup took, or `None`.
+    """
+
+    state: State
+    endpoints: int
+    held: int
+    generation: int
+    attempts: int
+    failures: Mapping[str, int]
+    consecutive_failures: int
+    last_error: str | None
+    last_success_age: float | None
+    query_seconds: float | None
+
+
+class _Attempt:
+    """
+    A lookup that has not begun, is under way or has ended, and those who wait for its end.
+    """
+
+    __slots__ = ("error", "over")
+
+    def __init__(self) -> None:
+        self.over = anyio.Event()
+        self.error: Exception | None = None
+
+    def finish(self, error: Exception | None) -> None:
+        self.error = error
+        self.over.set()
+
+
+class _Start:
+    """
+    The task status of a ring that hosts itself: how its start went.
+    """
+
+    __slots__ = ("error", "over")
+
+    def __init__(self) -> None:
+        self.over = anyio.Event()
+        self.error: BaseException | None = None
+
+    def started(self, value: object = None) -> None:
+        self.over.set()
+
+
+@final
+class Ring:
+    """
+    Sends every key to its pod.
+
+        async with knet.Ring("web.prod.svc.cluster.local", port=8080) as ring:
+            pod = await ring.get("user-42")
+
+    Entering waits for the first answer; from then on a task in the background asks DNS again and
+    again, and swaps a new immutable `Snapshot` in when the pods have changed. Picks read the
+    snapshot and never wait for DNS. A ring lives once: closed, it stays closed.
+
+    It can be hosted in three ways, which are the same otherwise:
+
+    - `async with ring:`, also where entering and leaving happen in different tasks;
+    - `await nursery.start(ring.run)`, or `task_group.create_task(ring.run())`;
+    - `await ring.start()` and `await ring.aclose()`, in start-up and shutdown hooks.
+
+    Args:
+        service: `"web"`, `"web.prod"`, `"web.prod.svc"` or the whole name.
+        port: A number asks for A or AAAA records and gives each endpoint that port. A name, such as
+            `"http"`, asks for SRV records and takes port and hostname from there. `None`: no port.
+        protocol: `"tcp"`, `"udp"` or `"sctp"`, of a named port.
+        family: `"ipv4"`, `"ipv6"`, or `"auto"`: IPv4 if there is any, else IPv6.
+        placement: What places the keys: a class such as `HashRing`, or any callable that makes a
+            `Placement` of endpoints, such as `functools.partial(HashRing, points=512)`.
+        resolver: A `Resolver`, a `StaticResolver` or anything with `async def resolve(service)`.
+            `None`: `Resolver()`.
+        refresh: When to ask, and what to believe.
+        start_timeout: Seconds that entering waits for the first answer.
+
+    Raises:
+        ConfigError: An argument cannot be right.
+        TypeError: An argument has the wrong type.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_asked",
+        "_attempts",
+        "_background",
+        "_belief",
+        "_changed",
+        "_claimed",
+        "_closed",
+        "_due",
+        "_ended",
+        "_failures",
+        "_last_began",
+        "_last_error",
+        "_next",
+        "_options",
+        "_placement",
+        "_policy",
+        "_query_seconds",
+        "_question",
+        "_resolver",
+        "_scope",
+        "_snapshot",
+        "_start_timeout",
+        "_state",
+        "_token",
+    )
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        port: int | str | None = None,
+        protocol: Protocol = "tcp",
+        family: Family = "auto",
+        placement: Callable[[tuple[Endpoint, ...]], Placement[Endpoint]] = HashRing,
+        resolver: ResolverProtocol | None = None,
+        refresh: RefreshPolicy = RefreshPolicy(),  # noqa: B008 - frozen
+        start_timeout: float = 10.0,
+    ) -> None:
+        self._question = Question(service, port, protocol, family)
+        if not callable(placement):
+            raise TypeError(f"placement must be callable, not {type(placement).__name__}")
+        if resolver is not None and not hasattr(resolver, "resolve"):
+            raise TypeError(f"resolver must have a resolve method: {type(resolver).__name__}")
+        if not isinstance(refresh, RefreshPolicy):
+            raise TypeError(f"refresh must be a RefreshPolicy, not {type(refresh).__name__}")
+        if not start_timeout > 0:
+            raise ConfigError(f"start_timeout must be above 0, got {start_timeout}")
+        # The options of a placement are known to what makes it, so an empty one is what all
+        # others are grown from.
+        self._placement = placement(())
+        if not isinstance(self._placement, Placement):
+            raise TypeError(f"placement must make a Placement, not {type(self._placement).__name__}")
+        self._resolver: ResolverProtocol = Resolver() if resolver is None else resolver
+        self._options = _options_not_default(self._question)
+        self._policy = refresh
+        self._start_timeout = start_timeout
+
+        self._snapshot: Snapshot | None = None
+        self._belief = Belief()
+        self._state: State = "starting"
+        self._claimed = False
+        self._closed: str | None = None
+        self._background: Background | None = None
+        self._token: object = None
+        self._due = 0.0
+        self._last_began: float | None = None
+        self._last_error: str | None = None
+        self._query_seconds: float | None = None
+        self._attempts = 0
+        self._failures: Counter[str] = Counter()
+        self._changed = anyio.Event()
+        self._asked = anyio.Event()
+        self._ended = anyio.Event()
+        self._next = _Attempt()
+        self._scope: anyio.CancelScope | None = None
+
+    @classmethod
+    def static(
+        cls,
+        endpoints: Iterable[Endpoint | str],
+        *,
+        service: str = "static",
+        placement: Callable[[tuple[Endpoint, ...]], Placement[Endpoint]] = HashRing,
+    ) -> Self:
+        """
+        Make a ring of *endpoints* that are known beforehand, where there is no DNS.
+
+            async with knet.Ring.static(["10.0.0.1:8080", "10.0.0.2:8080"]) as ring: ...
+
+        Args:
+            endpoints: `Endpoint` values or texts, at least one; see `StaticResolver`.
+            service: What it is called in logs.
+            placement: What places the keys.
+        """
+        resolver = StaticResolver(endpoints)
+        if not resolver.endpoints:
+            raise ConfigError("a static ring needs at least one endpoint")
+        return cls(service, resolver=resolver, placement=placement)
+
+    # --- picks
+
+    async def get(self, key: str | bytes) -> Endpoint:
+        """
+        Return the endpoint that *key* belongs to.
+
+        Waits only while the ring is starting. Once there is a snapshot it returns at once, without
+        a checkpoint, which would cost twenty times the lookup: a loop around it should await
+        something else too. Any task, thread or event loop may ask a ring that has a snapshot.
+
+        Raises:
+            NoEndpoints: DNS says that there are none, and has said so for a while.
+            RingNotReady: The ring was not started.
+            RingClosed: The ring is closed, or was closed or failed to start meanwhile.
+            TypeError: *key* is neither `str` nor `bytes`.
+            ConfigError: *key* holds a lone surrogate, so it has no UTF-8 form.
+        """
+        snapshot = self._snapshot
+        if snapshot is None:
+            snapshot = await self._first_snapshot()
+        try:
+            return snapshot.get(key)
+        except NoEndpoints:
+            raise self._no_endpoints() from None
+
+    async def get_n(self, key: str | bytes, n: int) -> tuple[Endpoint, ...]:
+        """
+        Return the distinct endpoints for *key*, most preferred first; like `get` otherwise.
+
+        Returns:
+            `min(n, endpoints)` of them, the first being `get(key)`: replicas, or whom to try next.
+        """
+        snapshot = self._snapshot
+        if snapshot is None:
+            snapshot = await self._first_snapshot()
+        try:
+            return snapshot.get_n(key, n)
+        except NoEndpoints:
+            raise self._no_endpoints() from None
+
+    async def get_many(self, keys: Iterable[str | bytes]) -> list[Endpoint]:
+        """
+        Return the endpoint of each key, in order and from one snapshot; like `get` otherwise.
+
+        It holds the event loop for about 0.1 us a key: split millions of them.
+        """
+        snapshot = self._snapshot
+        if snapshot is None:
+            snapshot = await self._first_snapshot()
+        try:
+            return snapshot.get_many(keys)
+        except NoEndpoints:
+            raise self._no_endpoints() from None
+
+    def get_nowait(self, key: str | bytes) -> Endpoint:
+        """
+        Return the endpoint that *key* belongs to, synchronously.
+
+        Raises:
+            RingNotReady: There is no snapshot yet.
+            NoEndpoints: As `get` does, and whatever else `get` raises.
+        """
+        try:
+            return self.snapshot.get(key)
+        except NoEndpoints:
+            raise self._no_endpoints() from None
+
+    # --- what it knows
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """
+        The latest snapshot.
+
+        Raises:
+            RingNotReady: There is none yet.
+            RingClosed: The ring is closed.
+        """
+        snapshot = self._snapshot
+        if snapshot is None:
+            self._check_started()
+            raise RingNotReady(f"{self!r} waits for its first answer; `await ring.get(key)` waits too")
+        return snapshot
+
+    @property
+    def state(self) -> State:
+        """
+        How much the ring can be trusted now.
+
+        - `"starting"`: no answer yet;
+        - `"fresh"`: the last lookup named endpoints;
+        - `"stale"`: it failed or said that there are none; the endpoints are the last good ones;
+        - `"empty"`: DNS has said for `RefreshPolicy.empty_hold` that there are none;
+        - `"closed"`.
+        """
+        return self._state
+
+    def stats(self) -> RingStats:
+        """
+        Return counters and ages, for a log line or a dashboard.
+        """
+        belief = self._belief
+        age = None
+        if belief.resolved_at is not None and self._closed is None:
+            age = max(0.0, anyio.current_time() - belief.resolved_at)
+        return RingStats(
+            state=self._state,
+            endpoints=len(belief.endpoints),
+            held=len(belief.missing),
+            generation=0 if self._snapshot is None else self._snapshot.generation,
+            attempts=self._attempts,
+            failures=MappingProxyType(dict(self._failures)),
+            consecutive_failures=belief.failures,
+            last_error=self._last_error,
+            last_success_age=age,
+            query_seconds=self._query_seconds,
+        )
+
+    def __repr__(self) -> str:
+        known = self._snapshot
+        return (
+            f"<Ring {self._question.service!r} generation={known.generation if known else 0} "
+            f"endpoints={len(known.endpoints) if known else 0} state={self._state}>"
+        )
+
+    # --- news
+
+    async def refresh(self) -> Snapshot:
+        """
+        Ask DNS now, past every cache, and return the snapshot that stands after the answer.
+
+        For callers that met a refused connection and will not wait for the next lookup. All that
+        ask at the same time share one lookup, and there is at most one in
+        `RefreshPolicy.min_interval`. A pod that is missing from the answer is still kept until
+        that is confirmed.
+
+        Raises:
+            ResolveError: The lookup failed; the ring keeps what it has.
+            RingNotReady: The ring was not started.
+            RingClosed: It is closed, or was closed meanwhile.
+            RingMisused: This is another event loop than the ring's.
+        """
+        self._check_started()
+        self._check_loop()
+        attempt = self._next
+        self._asked.set()
+        await attempt.over.wait()
+        if attempt.error is not None:
+            # Several callers may wait: each raises a copy of its own.
+            raise copy.copy(attempt.error) from attempt.error
+        return self.snapshot
+
+    def changes(self) -> AsyncIterator[Change]:
+        """
+        Iterate over what changes from now on; ends when the ring is closed.
+
+        Each iterator goes at its own pace: who is slow gets one `Change` for all that happened
+        meanwhile, and never keeps the ring waiting. On a ring that is starting, the first change
+        is the one after the first snapshot.
+
+            async for change in ring.changes():
+                print("+", change.added, "-", change.removed, f"{change.moved:.0%} of the keys")
+
+        Raises:
+            RingNotReady: The ring was not started.
+            RingClosed: It is closed.
+        """
+        self._check_started()
+        return _Changes(self, self._snapshot)
+
+    # --- its life
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """
+        Start the ring in a task of its own, and return once the first snapshot stands.
+
+        Raises:
+            ResolveError: `start_timeout` has passed without an answer; this is why.
+            RingMisused: The ring was started before.
+            RingClosed: It was closed before.
+        """
+        self._claim()
+        self._arrive()
+        start = _Start()
+
+        async def host() -> None:
+            try:
+                await self._live(start)
+            except Exception as error:
+                start.error = error
+            finally:
+                start.over.set()
+
+        self._background = Background(host, name=f"knet {self._question}")
+        try:
+            await start.over.wait()
+        except BaseException:
+            await self.aclose()
+            raise
+        if start.error is not None:
+            raise start.error
+        if self._closed is not None:
+            raise RingClosed(f"{self!r} was closed while it was starting")
+
+    def run(
+        self, *, task_status: TaskStatus[Self] = anyio.TASK_STATUS_IGNORED
+    ) -> Coroutine[Any, Any, None]:
+        """
+        Be the ring: resolve, and keep resolving until cancelled or closed.
+
+            await nursery.start(ring.run)           # trio, anyio: returns when the ring is ready
+            task_group.create_task(ring.run())      # asyncio: `await ring.get` waits until it is
+
+        The ring counts as started as soon as this is called.
+
+        Raises:
+            ResolveError: `start_timeout` has passed without an answer; this is why.
+            RingMisused: The ring was started before.
+            RingClosed: It was closed before.
+        """
+        self._claim()
+        return self._live(task_status)
+
+    async def aclose(self) -> None:
+        """
+        Stop refreshing, and wait until nothing of this ring is left running.
+
+        May be called from another task than the one that started the ring, more than once, and on a
+        ring that was never started.
+
+        Raises:
+            RingMisused: This is another event loop than the ring's.
+        """
+        if self._claimed and self._closed is None:
+            self._check_loop()
+            if self._scope is not None:
+                self._scope.cancel()
+            if self._background is not None:
+                await self._background.join()
+            elif self._scope is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._ended.wait()
+        self._close("closed")
+
+    async def _live(self, task_status: TaskStatus[Self] | _Start) -> None:
+        """
+        The one coroutine that everything else hosts.
+        """
+        why = "closed"
+        try:
+            if self._closed is not None:
+                return
+            with self._arrive():
+                async with AsyncExitStack() as stack:
+                    if isinstance(self._resolver, Resolver):
+                        await stack.enter_async_context(self._resolver)
+                    await self._find_first()
+                    task_status.started(self)
+                    while True:
+                        await self._rest()
+                        await self._attempt()
+        except BaseException as error:
+            if isinstance(error, ResolveError):
+                why = f"its start failed: {error}"
+            raise
+        finally:
+            self._close(why)
+            self._ended.set()
+
+    async def _find_first(self) -> None:
+        began = anyio.current_time()
+        error: Exception | None = None
+        with anyio.move_on_after(self._start_timeout):
+            while self._snapshot is None:
+                error = await self._attempt() or error
+                if self._snapshot is None:
+                    if isinstance(error, ConfigError | TypeError):
+                        raise error
+                    await self._rest()
+        if self._snapshot is None:
+            waited = anyio.current_time() - began
+            if error is None:
+                raise ResolveTimeout(
+                    f"no answer for {self._question} from {self._resolver!r} within {waited:.1f} s"
+                )
+            raise error
+
+    async def _rest(self) -> None:
+        """
+        Wait until the next lookup is due, or asked for and allowed.
+        """
+        with anyio.CancelScope(deadline=self._due):
+            await self._asked.wait()
+        if self._asked.is_set():
+            if self._last_began is not None:
+                await anyio.sleep_until(self._last_began + self._policy.shortest)
+            self._asked = anyio.Event()
+
+    async def _attempt(self) -> Exception | None:
+        """
+        Look up once and believe what follows from it; return how it failed, if it did.
+        """
+        attempt, self._next = self._next, _Attempt()
+        self._attempts += 1
+        self._last_began = began = anyio.current_time()
+        try:
+            error = await self._look_up()
+        except BaseException:
+            attempt.finish(RingClosed(f"{self!r} was closed during the lookup"))
+            raise
+        self._query_seconds = anyio.current_time() - began
+        attempt.finish(error)
+        return error
+
+    async def _look_up(self) -> Exception | None:
+        failure: Exception | None = None
+        outcome: Answer | ResolveError
+        try:
+            outcome = await self._resolver.resolve(self._question.service, **self._options)
+            if not isinstance(outcome, Answer):
+                raise TypeError(f"{self._resolver!r} resolved to {type(outcome).__name__}, not Answer")
+            decision = self._decide(outcome)
+            snapshot = await self._snapshot_of(decision.belief.endpoints)
+        except ResolveError as error:
+            failure = outcome = error
+            decision = self._decide(outcome)
+            snapshot = await self._snapshot_of(decision.belief.endpoints)
+        except Exception as error:
+            # Neither a resolver nor a placement that a user brought may end a ring with its bugs.
+            _logger.exception("%s: %s failed", self._question, self._resolver)
+            failure = error
+            outcome = ResolveError(f"{self._resolver!r} raised {error!r}"[:500])
+            decision = self._decide(outcome)
+            snapshot = self._snapshot
+        if failure is not None and isinstance(outcome, ResolveError):
+            self._failures[outcome.kind] += 1
+            self._last_error = str(outcome)
+        self._believe(decision, snapshot)
+        return failure
+
+    def _decide(self, outcome: Answer | ResolveError) -> Decision:
+        return decide(
+            self._belief,
+            outcome,
+            now=anyio.current_time(),
+            policy=self._policy,
+            jitter=random.random(),
+        )
+
+    async def _snapshot_of(self, endpoints: tuple[Endpoint, ...]) -> Snapshot | None:
+        """
+        Return the snapshot of *endpoints*: the present one, if nothing changed.
+        """
+        present = self._snapshot
+        if endpoints is self._belief.endpoints:
+            return present
+        placement = await _built(self._placement, endpoints)
+        return Snapshot(placement, generation=1 if present is None else present.generation + 1)
+
+    def _believe(self, decision: Decision, snapshot: Snapshot | None) -> None:
+        """
+        Make it so. Nothing here awaits: readers see all of it or none.
+        """
+        before, state = self._snapshot, self._state
+        self._belief = decision.belief
+        self._due = anyio.current_time() + decision.wait
+        self._state = decision.state
+        if snapshot is not before:
+            self._snapshot = snapshot
+            self._changed.set()
+            self._changed = anyio.Event()
+        _report(self._question, before, snapshot, state, decision, self._last_error)
+
+    # --- the doors
+
+    def _claim(self) -> None:
+        if self._closed is not None:
+            raise RingClosed(f"{self!r} is {self._closed}; make a new one")
+        if self._claimed:
+            raise RingMisused(f"{self!r} was started already; each ring lives once")
+        self._claimed = True
+
+    def _arrive(self) -> anyio.CancelScope:
+        """
+        Belong to this event loop from now on; what ends the ring is returned.
+        """
+        if self._scope is None:
+            self._token = current_token()
+            self._scope = anyio.CancelScope()
+        return self._scope
+
+    def _close(self, why: str) -> None:
+        if self._closed is None:
+            self._closed = why
+            self._state = "closed"
+            self._snapshot = None
+            self._belief = Belief()
+            self._next.finish(RingClosed(f"{self!r} was closed"))
+            self._changed.set()
+
+    def _check_started(self) -> None:
+        if self._closed is not None:
+            raise RingClosed(f"{self!r}: {self._closed}")
+        if not self._claimed:
+            raise RingNotReady(
+                f"{self!r} was not started: use `async with ring:`, `await ring.start()` "
+                "or `nursery.start(ring.run)`"
+            )
+
+    def _check_loop(self) -> None:
+        if self._token is not None and current_token() != self._token:
+            raise RingMisused(f"{self!r} belongs to another event loop than this one")
+
+    async def _first_snapshot(self) -> Snapshot:
+        while self._snapshot is None:
+            self._check_started()
+            self._check_loop()
+            await self._changed.wait()
+        return self._snapshot
+
+    def _no_endpoints(self) -> NoEndpoints:
+        why = f"; last lookup: {self._last_error}" if self._last_error else ""
+        return NoEndpoints(f"{self._question} has no endpoints{why}")
+
+
+@final
+class _Changes(AsyncIterator[Change]):
+    """
+    A place in the history of a ring. A class and no generator, so that nobody has to close it.
+    """
+
+    __slots__ = ("_ring", "_seen")
+
+    def __init__(self, ring: Ring, seen: Snapshot | None) -> None:
+        self._ring = ring
+        self._seen = seen
+
+    async def __anext__(self) -> Change:
+        ring = self._ring
+        ring._check_loop()
+        while True:
+            now = ring._snapshot
+            if ring._closed is not None:
+                raise StopAsyncIteration
+            if now is not None and self._seen is None:
+                self._seen = now
+            elif now is not None and now is not self._seen:
+                change = Change(self._seen, now)
+                self._seen = now
+                return change
+            await ring._changed.wait()
+
+
+async def _built(
+    present: Placement[Endpoint], endpoints: tuple[Endpoint, ...]
+) -> Placement[Endpoint]:
+    """
+    Return *present* with other members, built in slices if it can be.
+    """
+    if not isinstance(present, Sliced):
+        return present.replace(endpoints)
+    steps = present.replacing(endpoints)
+    began = time.perf_counter()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            built: Placement[Endpoint] = done.value
+            return built
+        if time.perf_counter() - began > _SLICE:
+            await checkpoint()
+            began = time.perf_counter()
+
+
+def _options_not_default(question: Question) -> dict[str, Any]:
+    default = Question(question.service)
+    return {
+        name: getattr(question, name)
+        for name in ("port", "protocol", "family")
+        if getattr(question, name) != getattr(default, name)
+    }
+
+
+def _report(
+    question: Question,
+    before: Snapshot | None,
+    after: Snapshot | None,
+    state: State,
+    decision: Decision,
+    error: str | None,
+) -> None:
+    """
+    Log one line for a change of state, and one for a change of endpoints.
+    """
+    count = len(decision.belief.endpoints)
+    if decision.state != state:
+        if decision.state == "fresh":
+            _logger.info("%s: %s -> fresh, %d endpoints", question, state, count)
+        else:
+            _logger.warning(
+                "%s: %s -> %s, keeping %d endpoints, asking again in %.1f s: %s",
+                *(question, state, decision.state, count, decision.wait, error),
+            )
+    if after is not None and before is not None and after is not before:
+        change = before.diff(after)
+        _logger.info(
+            "%s: generation %d, %d endpoints, %d added, %d removed",
+            *(question, after.generation, count, len(change.added), len(change.removed)),
+        )

@@ -1,0 +1,289 @@
+"""
+What a ring knew at one moment, and what changed between two of them.
+
+Pure and frozen: whoever holds a `Snapshot` has a whole, consistent view for as long as they like,
+and its answers never change. `Change` compares two.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, final
+
+from knet.endpoint import Endpoint
+from knet.errors import NoEndpoints
+from knet.hashring import Placement, hash_key
+
+__all__ = ["Change", "KeySpace", "Snapshot"]
+
+# Placements without a table are compared at this many hashes, spread evenly: off by 1 % or so.
+_SAMPLES = 4096
+
+
+@final
+class Snapshot:
+    """
+    The endpoints of a service and the placement of keys on them, frozen together.
+
+        >>> from knet.hashring import HashRing
+        >>> a, b = Endpoint("a", "10.0.0.1", 80), Endpoint("b", "10.0.0.2", 80)
+        >>> snapshot = Snapshot(HashRing([a, b]), generation=1)
+        >>> snapshot.get("user-42") in (a, b)
+        True
+
+    It can be read from any task and any thread, and pickled.
+
+    Attributes:
+        get: `get(key) -> Endpoint`, where *key* is `str`, hashed as UTF-8, or `bytes`. Raises
+            `NoEndpoints` when there are none. The placement's own bound method, because a method
+            around it would cost a fifth more.
+        get_n: `get_n(key, n) -> tuple[Endpoint, ...]`: distinct, most preferred first, at most as
+            many as there are.
+        get_many: `get_many(keys) -> list[Endpoint]`, in the order of *keys*.
+        walk: `walk(key) -> Iterator[Endpoint]`: all of them, most preferred first.
+        placement: What holds the answers.
+        endpoints: Sorted by name.
+        generation: 1 for a ring's first snapshot, and one more for each that followed.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_digest",
+        "endpoints",
+        "generation",
+        "get",
+        "get_many",
+        "get_n",
+        "placement",
+        "walk",
+    )
+
+    get: Callable[[str | bytes], Endpoint]
+    get_n: Callable[[str | bytes, int], tuple[Endpoint, ...]]
+    get_many: Callable[[Iterable[str | bytes]], list[Endpoint]]
+    walk: Callable[[str | bytes], Iterator[Endpoint]]
+    placement: Placement[Endpoint]
+    endpoints: tuple[Endpoint, ...]
+    generation: int
+
+    def __init__(self, placement: Placement[Endpoint], *, generation: int = 1) -> None:
+        put = super().__setattr__
+        put("placement", placement)
+        put("get", placement.get)
+        put("get_n", placement.get_n)
+        put("get_many", placement.get_many)
+        put("walk", placement.walk)
+        put("endpoints", tuple(sorted(placement.members, key=lambda e: e.name)))
+        put("generation", generation)
+        put("_digest", None)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Snapshot is frozen: cannot set {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a Snapshot is frozen: cannot delete {name!r}")
+
+    @property
+    def digest(self) -> str:
+        """
+        16 hexadecimal digits that two clients have in common if they place keys alike.
+
+        XXH64 of the endpoints, sorted, and of the placement's options: log it or send it in a
+        header, and clients that disagree about a key can be told apart.
+        """
+        digest: str | None = self._digest
+        if digest is None:
+            spec = getattr(self.placement, "spec", type(self.placement).__qualname__)
+            lines = (f"{e.name} {e} {e.weight:g}" for e in self.endpoints)
+            digest = f"{hash_key(chr(10).join((spec, *lines))):016x}"
+            super().__setattr__("_digest", digest)
+        return digest
+
+    def share(self) -> dict[Endpoint, float]:
+        """
+        Return what part of all keys each endpoint has; the parts add up to 1.
+        """
+        return self.placement.share()
+
+    def diff(self, other: Snapshot) -> Change:
+        """
+        Return what changes from this snapshot to *other*.
+        """
+        return Change(self, other)
+
+    def __len__(self) -> int:
+        return len(self.endpoints)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self.placement, self.generation)
+
+    def __repr__(self) -> str:
+        return f"<Snapshot generation={self.generation} endpoints={len(self.endpoints)}>"
+
+
+def _unpickle(placement: Placement[Endpoint], generation: int) -> Snapshot:
+    return Snapshot(placement, generation=generation)
+
+
+@final
+class Change:
+    """
+    What happened from one snapshot of a ring to another.
+
+        async for change in ring.changes():
+            for room in my_rooms:
+                if room.id in change.lost(me):
+                    await room.close()
+
+    Attributes:
+        before: The older snapshot.
+        after: The newer one; there may have been others between the two.
+        added: The endpoints that only *after* has, sorted. A pod that came back with another
+            address is removed as the one and added as the other.
+        removed: The endpoints that only *before* had, sorted.
+    """
+
+    __slots__ = ("_moved", "added", "after", "before", "removed")
+
+    def __init__(self, before: Snapshot, after: Snapshot) -> None:
+        self.before = before
+        self.after = after
+        self.added = _without(after.endpoints, before.endpoints)
+        self.removed = _without(before.endpoints, after.endpoints)
+        self._moved: float | None = None
+
+    @property
+    def moved(self) -> float:
+        """
+        What part of all keys has another endpoint than before, from 0 to 1.
+
+        Exact for the placements of knet that have a table; for others it is estimated. Computed
+        when it is first asked for, in less than 1 ms.
+        """
+        if self._moved is None:
+            old, new = _owners(self.before, self.after)
+            self._moved = sum(map(operator.is_not, old, new)) / len(old)
+        return self._moved
+
+    def gained(self, endpoint: Endpoint) -> KeySpace:
+        """
+        Return the keys that *endpoint* has now and did not have before.
+        """
+        return KeySpace(endpoint, to=self.after, not_of=self.before)
+
+    def lost(self, endpoint: Endpoint) -> KeySpace:
+        """
+        Return the keys that *endpoint* had before and no longer has.
+        """
+        return KeySpace(endpoint, to=self.before, not_of=self.after)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Change generation={self.before.generation}->{self.after.generation} "
+            f"added={len(self.added)} removed={len(self.removed)}>"
+        )
+
+
+@final
+class KeySpace:
+    """
+    A part of all keys: those that an endpoint gained, or lost.
+
+        >>> from knet.hashring import HashRing
+        >>> a, b = Endpoint("a", "10.0.0.1"), Endpoint("b", "10.0.0.2")
+        >>> alone, both = Snapshot(HashRing([a])), Snapshot(HashRing([a, b]))
+        >>> lost = alone.diff(both).lost(a)
+        >>> ("user-42" in lost) == (both.get("user-42") == b)
+        True
+
+    Attributes:
+        endpoint: Whose keys they are, or were.
+    """
+
+    __slots__ = ("_share", "_whose", "_whose_not", "endpoint")
+
+    def __init__(self, endpoint: Endpoint, *, to: Snapshot, not_of: Snapshot) -> None:
+        self.endpoint = endpoint
+        self._whose = to
+        self._whose_not = not_of
+        self._share: float | None = None
+
+    def __contains__(self, key: str | bytes) -> bool:
+        return _has(self._whose, key, self.endpoint) and not _has(
+            self._whose_not, key, self.endpoint
+        )
+
+    @property
+    def share(self) -> float:
+        """
+        What part of all keys they are, from 0 to 1; exact where `Change.moved` is.
+        """
+        if self._share is None:
+            whose, whose_not = _owners(self._whose, self._whose_not)
+            mine = next((e for e in self._whose.endpoints if e == self.endpoint), None)
+            pairs = zip(whose, whose_not, strict=True)
+            count = 0 if mine is None else sum(a is mine and b is not mine for a, b in pairs)
+            self._share = count / len(whose)
+        return self._share
+
+    def __repr__(self) -> str:
+        return f"<KeySpace of {self.endpoint.name} share={self.share:.4f}>"
+
+
+def _without(some: Sequence[Endpoint], others: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """
+    Return those of *some* that *others* does not have, in order.
+    """
+    # Snapshots of one ring share their endpoints: comparing identities first spares the hashing of
+    # a thousand dataclasses, half a millisecond of it.
+    shared = set(map(id, others))
+    rest = [e for e in some if id(e) not in shared]
+    if not rest:
+        return ()
+    known = set(others)
+    return tuple(e for e in rest if e not in known)
+
+
+def _has(snapshot: Snapshot, key: str | bytes, endpoint: Endpoint) -> bool:
+    try:
+        return snapshot.get(key) == endpoint
+    except NoEndpoints:
+        return False
+
+
+def _owners(
+    before: Snapshot, after: Snapshot
+) -> tuple[Sequence[Endpoint | None], Sequence[Endpoint | None]]:
+    """
+    Return who owns each equal part of the key space in *before* and in *after*.
+
+    Equal endpoints are the same object on both sides, so that a caller can compare with `is`:
+    comparing 65,536 pairs by value takes 40 ms, by identity 0.7 ms.
+    """
+    old, new = _table(before), _table(after)
+    if old is None or new is None or (old and new and len(old) != len(new)):
+        old, new = _sample(before), _sample(after)
+    size = len(old) or len(new) or 1
+    old, new = old or [None] * size, new or [None] * size
+    known = {e: e for e in before.endpoints}
+    if any(known.get(e, e) is not e for e in after.endpoints):
+        same = {id(e): known.get(e, e) for e in after.endpoints}
+        new = [same[id(e)] if e is not None else None for e in new]
+    return old, new
+
+
+def _table(snapshot: Snapshot) -> Sequence[Endpoint | None] | None:
+    if not snapshot.endpoints:
+        return ()
+    # Every placement of knet that looks keys up in a table of equal parts keeps it here.
+    return getattr(snapshot.placement, "_table", None)
+
+
+def _sample(snapshot: Snapshot) -> Sequence[Endpoint | None]:
+    step = 2**64 // _SAMPLES
+    pick = snapshot.placement.get_hash
+    try:
+        return [pick(step // 2 + step * i) for i in range(_SAMPLES)]
+    except NoEndpoints:
+        return ()

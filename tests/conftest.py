@@ -1,0 +1,67 @@
+"""
+What every test gets: both event loops, and a check that nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# pycares closes channels in a thread that it starts once and never ends; the loops' executors and
+# the like would show up here, and knet has none.
+_FOR_EVER = "_run_safe_shutdown_loop"
+
+_TASKS = Path("/proc/self/task")
+_DESCRIPTORS = Path("/proc/self/fd")
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """
+    Run every async test on both event loops.
+    """
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """
+    After every test no thread and no socket is left that was not there before.
+    """
+    before = _living()
+    yield
+    left = _living() - before
+    # c-ares tears a channel down in threads of its own, a moment after it was closed.
+    end = time.monotonic() + 5
+    while left and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.005)
+        left = _living() - before
+    assert not left, f"left behind: {sorted(left)}"
+
+
+def _living() -> set[str]:
+    """
+    Name what is alive: Python's threads, the kernel's, and sockets.
+    """
+    threads = {f"thread {t.name}" for t in threading.enumerate() if _FOR_EVER not in t.name}
+    if not _TASKS.exists():  # no /proc, no more to see
+        return threads
+    python = {str(t.native_id) for t in threading.enumerate()}
+    native = {f"native thread {n}" for n in os.listdir(_TASKS) if n not in python}
+    sockets = set()
+    for descriptor in os.listdir(_DESCRIPTORS):
+        try:
+            target = os.readlink(_DESCRIPTORS / descriptor)
+        except OSError:
+            continue
+        if target.startswith("socket:"):
+            sockets.add(target)
+    return threads | native | sockets
