@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import anyio
-import sniffio
+from anyio.lowlevel import current_token
 
 __all__ = ["Background"]
 
@@ -30,13 +30,14 @@ class Background:
         async def work() -> None:
             await function()
 
-        if sniffio.current_async_library() == "asyncio":
+        loop = current_token().native_token
+        if isinstance(loop, asyncio.AbstractEventLoop):
             # The loop itself only keeps weak references to its tasks.
-            self._task = asyncio.get_running_loop().create_task(work(), name=name)
+            self._task = loop.create_task(work(), name=name)
             # Even a task that is cancelled before its first step gets to its callbacks.
             self._task.add_done_callback(lambda _: self._finished.set())
         else:
-            import trio
+            import trio  # noqa: PLC0415 - not installed where it is not used
 
             async def work_and_tell() -> None:
                 try:

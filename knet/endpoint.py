@@ -48,7 +48,7 @@ class Endpoint:
                 raise ConfigError(f"an endpoint's {what} must not be empty")
         port = self.port
         if port is not None:
-            if not isinstance(port, int) or isinstance(port, bool):
+            if type(port) is not int:
                 raise TypeError(f"an endpoint's port must be an int, not {type(port).__name__}")
             if not 1 <= port <= 65535:
                 raise ConfigError(f"an endpoint's port must be 1 to 65535, got {port}")

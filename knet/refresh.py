@@ -203,12 +203,11 @@ def _told_nothing(belief: Belief, now: float, policy: RefreshPolicy, jitter: flo
     """
     since = now if belief.gone_at is None else belief.gone_at
     after = replace(belief, gone_at=since, gone=belief.gone + 1, failures=0)
-    wait = _until_next(None, policy)
-    if belief.endpoints:
-        if after.gone >= _EMPTY_ANSWERS and now - since >= policy.empty_hold:
-            after = replace(after, endpoints=(), missing=MappingProxyType({}))
-        else:
-            wait = policy.shortest
+    wait = policy.shortest  # whoever holds on, or has nothing yet, wants to know soon
+    if belief.endpoints and after.gone >= _EMPTY_ANSWERS and now - since >= policy.empty_hold:
+        after = replace(after, endpoints=(), missing=MappingProxyType({}))
+    if not after.endpoints and after.resolved_at is not None:
+        wait = policy.interval
     return Decision(after, _unconfirmed(after), wait * (1 + policy.jitter * jitter))
 
 

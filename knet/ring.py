@@ -201,7 +201,9 @@ class Ring:
         # others are grown from.
         self._placement = placement(())
         if not isinstance(self._placement, Placement):
-            raise TypeError(f"placement must make a Placement, not {type(self._placement).__name__}")
+            raise TypeError(
+                f"placement must make a Placement, not {type(self._placement).__name__}"
+            )
         self._resolver: ResolverProtocol = Resolver() if resolver is None else resolver
         self._options = _options_not_default(self._question)
         self._policy = refresh
@@ -330,7 +332,9 @@ class Ring:
         snapshot = self._snapshot
         if snapshot is None:
             self._check_started()
-            raise RingNotReady(f"{self!r} waits for its first answer; `await ring.get(key)` waits too")
+            raise RingNotReady(
+                f"{self!r} waits for its first answer; `await ring.get(key)` waits too"
+            )
         return snapshot
 
     @property
@@ -449,7 +453,7 @@ class Ring:
         async def host() -> None:
             try:
                 await self._live(start)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - start() raises it
                 start.error = error
             finally:
                 start.over.set()
@@ -466,7 +470,7 @@ class Ring:
             raise RingClosed(f"{self!r} was closed while it was starting")
 
     def run(
-        self, *, task_status: TaskStatus[Self] = anyio.TASK_STATUS_IGNORED
+        self, *, task_status: TaskStatus[Ring] = anyio.TASK_STATUS_IGNORED
     ) -> Coroutine[Any, Any, None]:
         """
         Be the ring: resolve, and keep resolving until cancelled or closed.
@@ -505,7 +509,7 @@ class Ring:
                     await self._ended.wait()
         self._close("closed")
 
-    async def _live(self, task_status: TaskStatus[Self] | _Start) -> None:
+    async def _live(self, task_status: TaskStatus[Ring] | _Start) -> None:
         """
         The one coroutine that everything else hosts.
         """
@@ -581,7 +585,9 @@ class Ring:
         try:
             outcome = await self._resolver.resolve(self._question.service, **self._options)
             if not isinstance(outcome, Answer):
-                raise TypeError(f"{self._resolver!r} resolved to {type(outcome).__name__}, not Answer")
+                raise TypeError(
+                    f"{self._resolver!r} resolved to {type(outcome).__name__}, not Answer"
+                )
             decision = self._decide(outcome)
             snapshot = await self._snapshot_of(decision.belief.endpoints)
         except ResolveError as error:
@@ -702,15 +708,11 @@ class _Changes(AsyncIterator[Change]):
         ring = self._ring
         ring._check_loop()
         while True:
-            now = ring._snapshot
             if ring._closed is not None:
                 raise StopAsyncIteration
-            if now is not None and self._seen is None:
-                self._seen = now
-            elif now is not None and now is not self._seen:
-                change = Change(self._seen, now)
-                self._seen = now
-                return change
+            before, self._seen = self._seen, ring._snapshot
+            if before is not None and self._seen is not None and self._seen is not before:
+                return Change(before, self._seen)
             await ring._changed.wait()
 
 

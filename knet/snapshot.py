@@ -66,6 +66,7 @@ class Snapshot:
     placement: Placement[Endpoint]
     endpoints: tuple[Endpoint, ...]
     generation: int
+    _digest: str | None
 
     def __init__(self, placement: Placement[Endpoint], *, generation: int = 1) -> None:
         put = super().__setattr__
@@ -92,7 +93,7 @@ class Snapshot:
         XXH64 of the endpoints, sorted, and of the placement's options: log it or send it in a
         header, and clients that disagree about a key can be told apart.
         """
-        digest: str | None = self._digest
+        digest = self._digest
         if digest is None:
             spec = getattr(self.placement, "spec", type(self.placement).__qualname__)
             lines = (f"{e.name} {e} {e.weight:g}" for e in self.endpoints)

@@ -17,7 +17,7 @@ from knet.errors import ConfigError
 __all__ = ["Answer", "ResolverProtocol"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Answer:
     """
     The endpoints of one resolution.
@@ -35,14 +35,26 @@ class Answer:
         TypeError: Something in *endpoints* is no `Endpoint`.
     """
 
-    endpoints: tuple[Endpoint, ...] = ()
-    ttl: float | None = None
-    complete: bool = True
-    name: str = ""
-    ignored: int = 0
+    endpoints: tuple[Endpoint, ...]
+    ttl: float | None
+    complete: bool
+    name: str
+    ignored: int
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "endpoints", _canonical(self.endpoints))
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint] = (),
+        ttl: float | None = None,
+        complete: bool = True,
+        name: str = "",
+        ignored: int = 0,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "endpoints", _canonical(endpoints))
+        put(self, "ttl", ttl)
+        put(self, "complete", complete)
+        put(self, "name", name)
+        put(self, "ignored", ignored)
 
 
 class ResolverProtocol(Protocol):

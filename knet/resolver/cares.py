@@ -25,17 +25,17 @@ import asyncio
 import atexit
 import functools
 import os
+import re
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import aiodns
 import anyio
 import pycares
-import sniffio
-from anyio.lowlevel import RunVar
+from anyio.lowlevel import RunVar, current_token
 
 from knet.errors import (
     ConfigError,
@@ -70,6 +70,12 @@ QueryType = Literal["A", "AAAA", "SRV"]
 _FLUSH_SERVER = "127.0.0.1:9"
 
 _IN_FLIGHT = 64
+
+_NAMESERVER = re.compile(
+    r"(?: \d+(?:\.\d+){3} | \[ [0-9a-f:.]+ (?:%[\w.-]+)? \] ) (?: :[1-9]\d* )?"
+    r"| [0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]* (?: %[\w.-]+ )?",
+    re.ASCII | re.IGNORECASE | re.VERBOSE,
+)
 
 _QUERY_TYPES = {
     "A": pycares.QUERY_TYPE_A,
@@ -118,9 +124,10 @@ class Engine:
         self.users = 0
         self._process = os.getpid()
         self._free = anyio.Semaphore(_IN_FLIGHT, fast_acquire=True)
+        loop = current_token().native_token
         self._driver: _Driver = (
-            _AsyncioDriver(settings)
-            if sniffio.current_async_library() == "asyncio"
+            _AsyncioDriver(settings, loop)
+            if isinstance(loop, asyncio.AbstractEventLoop)
             else _TrioDriver(settings)
         )
         _open_engines.add(self)
@@ -180,14 +187,11 @@ class Engine:
     def _error(self, name: str, type: QueryType, code: int | None) -> ResolveError:
         servers = self.settings.nameservers
         if code is None:
-            leaf, what = (
-                ResolveTimeout,
-                f"no answer from {{}} within {self.settings.deadline:g} s",
-            )
+            leaf, what = _ERRORS[pycares.errno.ARES_ETIMEOUT]
+            what += f" within {self.settings.deadline:g} s"
         else:
-            leaf, what = _ERRORS.get(
-                code, (ResolveError, f"{pycares.errno.strerror(code)} ({code}), from {{}}")
-            )
+            unknown = f"{pycares.errno.errorcode.get(code, code)} from {{}}"
+            leaf, what = _ERRORS.get(code, (ResolveError, unknown))
         told = what.format(", ".join(servers))
         return leaf(f"cannot resolve {name} {type}: {told}", name=name, servers=servers)
 
@@ -216,6 +220,9 @@ _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 def hold_engine(settings: Settings) -> Engine:
     """
     Return this event loop's engine for *settings*, and keep it open until `drop_engine`.
+
+    Raises:
+        ResolveError: The system has no means for another one.
     """
     engines = _engines.get(None)
     if engines is None:
@@ -223,7 +230,12 @@ def hold_engine(settings: Settings) -> Engine:
         _engines.set(engines)
     engine = engines.get(settings)
     if engine is None or not engine.is_ours:
-        engine = engines[settings] = Engine(settings)
+        try:
+            engine = engines[settings] = Engine(settings)
+        except pycares.AresError as error:  # no thread or no descriptor is to be had
+            raise ResolveError(
+                f"cannot start c-ares: {error}", servers=settings.nameservers
+            ) from error
     engine.users += 1
     return engine
 
@@ -278,7 +290,9 @@ def check_nameservers(nameservers: tuple[str, ...]) -> None:
                 taken = channel.servers
             except (pycares.AresError, UnicodeEncodeError):
                 taken = []
-            if len(taken) != 1 or "," in server:
+            # It would also take "10.0.0" for 10.0.0.0, port 0 for 53, and pass over an interface
+            # that is not there.
+            if not (_NAMESERVER.fullmatch(server) and len(taken) == 1 and taken[0]):
                 raise ConfigError(
                     "a nameserver must be an address, with a port if need be, like '10.0.0.10', "
                     f"'127.0.0.1:5353' or '[::1]:5353'; got {server[:80]!r}"
@@ -326,10 +340,10 @@ class _Driver(Protocol):
 
 
 class _AsyncioDriver:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         self._resolver = aiodns.DNSResolver(
             nameservers=settings.nameservers,
-            loop=asyncio.get_running_loop(),
+            loop=loop,
             timeout=settings.timeout,
             tries=settings.tries,
         )
@@ -356,15 +370,13 @@ class _AsyncioDriver:
         # DNSResolver.close() is a coroutine that awaits nothing. Running it here lets an engine be
         # closed where nobody can await any more: in a finaliser, at exit, in another thread.
         closing = self._resolver.close()
-        try:
+        with suppress(StopIteration):
             closing.send(None)
-        except StopIteration:
-            pass
 
 
 class _TrioDriver:
     def __init__(self, settings: Settings) -> None:
-        import trio
+        import trio  # noqa: PLC0415 - not installed where it is not used
 
         self._token = trio.lowlevel.current_trio_token()
         self._loop_is_gone = trio.RunFinishedError
@@ -378,10 +390,8 @@ class _TrioDriver:
     def _put(self, box: _Box, result: pycares.DNSResult | None, code: int | None) -> None:
         # In c-ares's thread, which holds the channel's lock: leave a note and be gone.
         box.result, box.code = result, code
-        try:
+        with suppress(self._loop_is_gone):
             self._token.run_sync_soon(box.full.set)
-        except self._loop_is_gone:
-            pass
 
     def set_servers(self, servers: tuple[str, ...]) -> None:
         self._channel.servers = servers

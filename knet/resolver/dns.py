@@ -7,6 +7,7 @@ which records to ask for, which spelling of a name was the right one, and nothin
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -41,8 +42,16 @@ __all__ = ["SRV", "Resolver", "lookup_host", "lookup_srv"]
 _RESOLV_CONF = Path("/etc/resolv.conf")
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
+_MAX_TRIES = 100
+
 # One past what fits in a DNS message of 64 KiB is plenty; more is a mistake or an attack.
 _MAX_ENDPOINTS = 4096
+
+_TYPES: dict[Family, tuple[QueryType, ...]] = {
+    "auto": ("A", "AAAA"),
+    "ipv4": ("A",),
+    "ipv6": ("AAAA",),
+}
 
 
 class SRV(NamedTuple):
@@ -73,7 +82,7 @@ class Resolver:
         nameservers: `"10.0.0.10"`, `"127.0.0.1:5353"`, `"[::1]:5353"`, asked in that order, the
             next one where one fails. `None`: those of `/etc/resolv.conf`, read once, on first use.
         timeout: Seconds before a query is first repeated, above 0.
-        tries: How often each server is asked, at least 1.
+        tries: How often each server is asked, 1 to 100.
         deadline: Seconds after which a query is given up, above 0.
         namespace: Where a bare service name is looked up. `None`: the pod's own, from its service
             account, else from the search list, else `"default"`.
@@ -98,11 +107,18 @@ class Resolver:
         if isinstance(nameservers, str):
             raise TypeError("nameservers must be several, in a list, not one str")
         for what, seconds in (("timeout", timeout), ("deadline", deadline)):
+            if not isinstance(seconds, (int, float)):
+                raise TypeError(f"{what} must be a number, not {type(seconds).__name__}")
             if not 0 < seconds <= 3600:
                 raise ConfigError(f"{what} must be above 0 and at most 3600 s, got {seconds}")
-        for what, count in (("tries", tries), ("max_endpoints", max_endpoints)):
-            if count < 1:
-                raise ConfigError(f"{what} must be at least 1, got {count}")
+        for what, count, most in (
+            ("tries", tries, _MAX_TRIES),
+            ("max_endpoints", max_endpoints, sys.maxsize),
+        ):
+            if isinstance(count, bool) or not isinstance(count, int):
+                raise TypeError(f"{what} must be an int, not {type(count).__name__}")
+            if not 1 <= count <= most:
+                raise ConfigError(f"{what} must be 1 to {most}, got {count}")
         self._nameservers = None if nameservers is None else tuple(nameservers)
         if self._nameservers is not None:
             check_nameservers(self._nameservers)
@@ -204,9 +220,7 @@ class Resolver:
 
     async def _resolve(self, engine: Engine, question: Question) -> Answer:
         pinned = self._pinned.get(question.service)
-        spellings = (
-            (pinned,) if pinned else names.candidates(question.service, self._in_cluster())
-        )
+        spellings = (pinned,) if pinned else names.candidates(question.service, self._in_cluster())
         missing: ResolveError | None = None
         for name in spellings:
             try:
@@ -231,11 +245,7 @@ class Resolver:
         else:
             found = await self._ask_addresses(engine, name, question.port, question.family)
         if len(found.endpoints) > self._max_endpoints:
-            raise AnswerTooLarge(
-                f"{name} has {len(found.endpoints)} endpoints, more than {self._max_endpoints}",
-                name=name,
-                servers=engine.settings.nameservers,
-            )
+            raise self._too_large(engine, name, len(found.endpoints))
         return Answer(
             found.endpoints, found.ttl, found.complete, name.removesuffix("."), found.ignored
         )
@@ -243,13 +253,8 @@ class Resolver:
     async def _ask_addresses(
         self, engine: Engine, name: str, port: int | None, family: Family
     ) -> Found:
-        types: tuple[QueryType, ...] = {
-            "auto": ("A", "AAAA"),
-            "ipv4": ("A",),
-            "ipv6": ("AAAA",),
-        }[family]
         nothing: NoData | None = None
-        for type in types:
+        for type in _TYPES[family]:
             # One after the other: a service with IPv4 costs one query, and every client comes to
             # the same family, whichever it asked first.
             try:
@@ -270,26 +275,37 @@ class Resolver:
         owner = names.srv_name(name, port, question.protocol)
         reply = await engine.query(owner, "SRV")
         additional = list(reply.additional)
-        complete = await self._ask_targets(
-            engine, targets_without_address(owner, reply.answer, additional), additional
-        )
+        failures: list[ResolveError] = []
+        asked: set[str] = set()
+        while True:
+            # Twice at most: what the first round finds may decide the family.
+            missing = targets_without_address(
+                owner, reply.answer, additional, family=question.family
+            )
+            targets = [target for target in missing if target not in asked]
+            if not targets:
+                break
+            if len(targets) > self._max_endpoints:
+                raise self._too_large(engine, owner, len(targets))
+            asked.update(targets)
+            failures += await self._ask_targets(engine, targets, additional, question.family)
         found = find_services(owner, reply.answer, additional, family=question.family)
-        if not found.endpoints and complete:
-            raise _unusable(engine, owner, "SRV", found)
-        return Found(found.endpoints, found.ttl, found.complete and complete, found.ignored)
+        if not found.endpoints:
+            raise failures[0] if failures else _unusable(engine, owner, "SRV", found)
+        return Found(found.endpoints, found.ttl, found.complete and not failures, found.ignored)
 
     async def _ask_targets(
-        self, engine: Engine, targets: tuple[str, ...], additional: list[Record]
-    ) -> bool:
+        self, engine: Engine, targets: Iterable[str], additional: list[Record], family: Family
+    ) -> list[ResolveError]:
         """
         Ask for the addresses of *targets*, all at once, and add them to *additional*.
 
-        Returns whether all could be found out; a target without an address is a pod on its way out.
+        Returns what went wrong; a target without an address is a pod on its way out.
         """
         failures: list[ResolveError] = []
 
         async def ask(target: str) -> None:
-            for type in ("A", "AAAA"):
+            for type in _TYPES[family]:
                 try:
                     reply = await engine.query(f"{target}.", type)
                 except NoData:
@@ -302,13 +318,17 @@ class Resolver:
                 additional.extend(reply.answer)
                 return
 
-        if targets:
-            async with anyio.create_task_group() as tasks:
-                for target in targets[: self._max_endpoints]:
-                    tasks.start_soon(ask, target)
-        if failures and len(failures) == len(targets):
-            raise failures[0]
-        return not failures
+        async with anyio.create_task_group() as tasks:
+            for target in targets:
+                tasks.start_soon(ask, target)
+        return failures
+
+    def _too_large(self, engine: Engine, name: str, count: int) -> AnswerTooLarge:
+        return AnswerTooLarge(
+            f"{name} has {count} endpoints, more than {self._max_endpoints}",
+            name=name,
+            servers=engine.settings.nameservers,
+        )
 
     # --- where it runs
 

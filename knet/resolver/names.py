@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -43,6 +44,7 @@ _MAX_NAME = 253
 
 # Underscores are not for hostnames, and are common all the same: Docker Compose, SRV names.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?", re.ASCII)
+_SCOPE = re.compile(r"[a-z0-9._-]+", re.ASCII | re.IGNORECASE)
 _PORT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", re.ASCII)
 
 
@@ -127,7 +129,8 @@ def check_name(name: str, what: str) -> str:
             raise ConfigError(
                 f"{what} has a label of {len(label)} characters, DNS allows {_MAX_LABEL}: {shown}"
             )
-        if not _LABEL.fullmatch(label):
+        # Lower-casing makes ASCII of a few letters that are not: the Kelvin sign becomes a "k".
+        if not (name.isascii() and _LABEL.fullmatch(label)):
             raise ConfigError(
                 f"{what} must be a DNS name like 'web.prod.svc.cluster.local' (letters, digits "
                 f"and inner hyphens), got {shown}"
@@ -140,7 +143,8 @@ def cluster_from(resolv_conf: str, namespace: str | None = None) -> Cluster:
     Return what the text of a `resolv.conf` and of the service account's `namespace` file tell.
 
     kubelet writes `search <namespace>.svc.<zone> svc.<zone> <zone> ...`; those three give the
-    namespace and the zone, the rest is kept in order. Lines that make no sense are passed over.
+    namespace and the zone, the rest is kept in order. What makes no sense is passed over: whoever
+    asks for a service did not write these files.
     """
     search: list[str] = []
     for words in _lines(resolv_conf):
@@ -165,9 +169,8 @@ def cluster_from(resolv_conf: str, namespace: str | None = None) -> Cluster:
                 zone = domain.removeprefix("svc.")
                 own = {domain, zone}
                 break
-    given = (namespace or "").strip()
-    if given:
-        found = check_name(given, "namespace")
+    with suppress(ConfigError):
+        found = check_name((namespace or "").strip(), "namespace").removesuffix(".")
     return Cluster(found, zone, tuple(d for d in search if d not in own))
 
 
@@ -178,7 +181,7 @@ def nameservers_from(resolv_conf: str) -> tuple[str, ...]:
     return tuple(
         words[1]
         for words in _lines(resolv_conf)
-        if words[0] == "nameserver" and len(words) > 1 and _is_address(words[1].partition("%")[0])
+        if words[0] == "nameserver" and len(words) > 1 and _is_server(words[1])
     )
 
 
@@ -256,6 +259,11 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_server(text: str) -> bool:
+    address, percent, scope = text.partition("%")
+    return _is_address(address) and (not percent or _SCOPE.fullmatch(scope) is not None)
 
 
 def _one_of(literal: object) -> str:

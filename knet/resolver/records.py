@@ -43,8 +43,9 @@ _MAX_TTL = 2**31 - 1
 
 # An answer near the 64 KiB of a DNS message was probably cut off there. Servers set TC on such an
 # answer and c-ares hides it, so all that is left to see is the size. CoreDNS compresses owner names
-# when it must cut: 16 octets an A record, 28 an AAAA; SRV targets are never compressed.
-_SUSPICIOUS_SIZE = 64_000
+# when it must cut: 16 octets an A record, 28 an AAAA; SRV targets are never compressed. What is cut
+# ends less than one record (at most 275 octets) and one OPT (at most 51) before 65,535.
+_SUSPICIOUS_SIZE = 65_000
 _HEADER_SIZE = 12
 _RECORD_SIZE = {"A": 16, "AAAA": 28, "SRV": 20, "CNAME": 14}
 
@@ -119,14 +120,25 @@ def find_addresses(
 
 
 def targets_without_address(
-    name: str, answer: Sequence[Record], additional: Collection[Record]
+    name: str,
+    answer: Sequence[Record],
+    additional: Collection[Record],
+    *,
+    family: Family = "auto",
 ) -> tuple[str, ...]:
     """
     Return the SRV targets of *answer* whose addresses have to be asked for, sorted.
+
+    An additional section that did not fit is cut anywhere, also between the two families of one
+    target, so a target counts as known by an address of the family that will be taken. One whose
+    hostname is made up from its address has no other address.
     """
     owners, _ = _follow(name, answer)
-    known = {r.owner for r in additional if r.type in ("A", "AAAA")}
-    return tuple(sorted({r.value for r in _services(owners, answer)} - known))
+    targets = {r.value for r in _services(owners, answer)}
+    given = [r for r in additional if r.type in _FAMILY and r.owner in targets]
+    wanted = _type_of(family, given)
+    known = {r.owner for r in given if r.type == wanted or _is_dashed(r.owner, r.value)}
+    return tuple(sorted(targets - known))
 
 
 def find_services(
@@ -149,24 +161,20 @@ def find_services(
     services = _services(owners, answer)
     ignored = sum(r.type == "SRV" for r in answer) - len(services)
     by_target = _addresses_by_owner(additional, {r.value for r in services})
-    wanted = family
-    if wanted == "auto":
-        has_ipv4 = any(r.type == "A" for found in by_target.values() for r in found)
-        wanted = "ipv4" if has_ipv4 else "ipv6"
-    type_wanted = "A" if wanted == "ipv4" else "AAAA"
+    wanted = _type_of(family, (r for found in by_target.values() for r in found))
 
     endpoints: dict[tuple[str, str, int], Endpoint] = {}
     for service in services:
         # A hostname with several addresses of one family is still one pod; the lowest address is
         # the same choice on every client.
-        usable = sorted(
-            (r for r in by_target.get(service.value, ()) if r.type == type_wanted),
-            key=lambda r: socket.inet_pton(_FAMILY[r.type], r.value),
+        address = min(
+            (r for r in by_target.get(service.value, ()) if r.type == wanted),
+            key=lambda r: (socket.inet_pton(_FAMILY[r.type], r.value), r.ttl),
+            default=None,
         )
-        if not usable:
+        if address is None:
             ignored += 1
             continue
-        address = usable[0]
         pod = address.value if _is_dashed(service.value, address.value) else service.value
         ttls += (service.ttl, address.ttl)
         endpoints[pod, address.value, service.port] = Endpoint(pod, address.value, service.port)
@@ -235,7 +243,9 @@ def _follow(name: str, records: Iterable[Record]) -> tuple[frozenset[str], list[
 
     A set, for the sake of the caller's `in`: empty where the CNAMEs run in a circle.
     """
-    aliases = {r.owner: r for r in records if r.type == "CNAME"}
+    # A name has one CNAME at most; of several, every client takes the same.
+    found = sorted((r for r in records if r.type == "CNAME"), key=lambda r: (r.value, r.ttl))
+    aliases = {r.owner: r for r in reversed(found)}
     owner = name.lower().removesuffix(".")
     ttls: list[int] = []
     for _ in range(_MAX_ALIASES + 1):
@@ -260,6 +270,15 @@ def _services(owners: frozenset[str], answer: Iterable[Record]) -> list[Record]:
     return [r for r in services if r.priority == preferred]
 
 
+def _type_of(family: Family, records: Iterable[Record]) -> RecordType:
+    """
+    Return which address records of a service count: under `"auto"` A if *records* has any.
+    """
+    if family == "auto":
+        return "A" if any(r.type == "A" for r in records) else "AAAA"
+    return "A" if family == "ipv4" else "AAAA"
+
+
 def _addresses_by_owner(
     records: Iterable[Record], owners: Collection[str]
 ) -> dict[str, list[Record]]:
@@ -269,9 +288,7 @@ def _addresses_by_owner(
             address = usable_address(record.value)
             if address is not None:
                 type: RecordType = "AAAA" if ":" in address else "A"
-                found.setdefault(record.owner, []).append(
-                    record._replace(type=type, value=address)
-                )
+                found.setdefault(record.owner, []).append(record._replace(type=type, value=address))
     return found
 
 

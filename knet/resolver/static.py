@@ -85,6 +85,6 @@ def _parse(text: str) -> Endpoint:
         )
     if not port and not text.endswith(":"):
         return Endpoint(address, address)
-    if not (port.isascii() and port.isdecimal()):
-        raise ConfigError(f"an endpoint's port must be a number, got {text[:80]!r}")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5):
+        raise ConfigError(f"an endpoint's port must be a number up to 65535, got {text[:80]!r}")
     return Endpoint(address, address, int(port))

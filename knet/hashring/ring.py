@@ -1,0 +1,592 @@
+"""
+`HashRing`: members become points on a circle of 64-bit hashes, snapped to equal slots.
+
+Pure: the same members, in any order, give the same table in every process. This page is the whole
+definition of the placement, ``hashring/1``; a client in another language that follows it agrees key
+for key.
+
+Inputs: members, each with a name and a weight; `points` (160) and `slots` (65 536, a power of two).
+
+1. A member of weight 0 has no points; any other has ``max(1, floor(points * weight + 0.5))``, the
+   product being that of IEEE doubles.
+2. Point *i* of a member, counting from 0, is XXH64 of its name as UTF-8, with *i* as the seed.
+3. The hash space ``[0, 2**64)`` is cut in `slots` equal slots. A slot is owned by the member of the
+   first point at or after the slot's start, wrapping past the top. Where two points are equal, the
+   name that sorts first, by its UTF-8 bytes, has it.
+4. A key is XXH64, seed 0, of its bytes, text as UTF-8. It belongs to the owner of its slot.
+5. The order of preference for a key: the owners of its slot, of the next slot, and so on once
+   around, each member where it first appears. Members that have points and own no slot come after
+   them, sorted by name.
+
+So when a member leaves only its own slots change hands, and when one joins it only receives: the
+first point after a slot's start is another one only if it was the leaver's, or is the joiner's.
+
+An example with `points=2, slots=4` and the members a, b and c, hashes cut to 16 bits:
+
+    points   a: d24e dec2     b: 7845 5938     c: a3da a9f8
+
+    slot   starts at   first point from there   owner
+    0      0000        5938                     b
+    1      4000        5938                     b
+    2      8000        a3da                     c
+    3      c000        d24e                     a
+
+"alice" hashes to 73a3, so slot 1 and b; after b she prefers c, then a. "carol" hashes to c1ce: slot
+3, a, then b (slot 0, past the top), then c.
+
+Points are snapped to slots because a lookup is then one read from one list, as fast with a thousand
+members as with three, where a search among the points takes longer the more there are. The price is
+balance: with fewer than about 100 slots for each member, some get noticeably more than their share.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator
+from itertools import repeat
+from math import floor
+from typing import Any, Generic, Self, TypeVar
+
+from knet.errors import ConfigError, NoEndpoints
+from knet.hashring.hashing import encode_key, xxh64
+from knet.hashring.placement import (
+    Entry,
+    canonical,
+    check_count,
+    check_hash,
+    exhaust,
+    key_list,
+    name_of,
+)
+
+__all__ = ["HashRing", "check_options", "no_members", "point_count", "shift_of"]
+
+M = TypeVar("M", bound=Hashable)
+
+# 160 is what nginx, ketama and uhashring use: the busiest of 10 members gets 1.1 times the mean.
+POINTS = 160
+# A table of 512 KB. Part of what decides who owns a key, so it does not grow with the members.
+SLOTS = 2**16
+# An 8 MB table. A million slots are enough for 10 000 members; beyond that each lookup is a cache
+# miss and nothing is gained.
+MAX_SLOTS = 2**20
+# Points of one member. Above it a build takes seconds, and the weights are in the wrong unit.
+MAX_POINTS = 2**20
+
+# About 0.1 ms of work each.
+_POINTS_PER_SLICE = 512
+_SLOTS_PER_SLICE = 2048
+_RUNS_PER_SLICE = 512
+# Up to this many points sorting them all is the faster build, and short enough to be one slice.
+_FEW_POINTS = 2048
+# Where there are at least this many slots to a point, `get_n` hops over runs of slots with one owner.
+# Shorter runs are walked through slot by slot as fast, without the memory and the longer build.
+_SLOTS_PER_HOP = 6
+# The hops from the last 255 slots of a run to the next one; from further back a hop is 255 slots.
+_HOPS = bytes(range(255, 0, -1))
+
+
+class HashRing(Generic[M]):
+    """
+    A consistent-hash ring: who owns a key moves only with the members that come or go.
+
+        >>> ring = HashRing(["a", "b", "c"])
+        >>> [ring.get(key) for key in ("alice", "bob", "dave")]
+        ['b', 'a', 'c']
+        >>> [ring.replace(["a", "b"]).get(key) for key in ("alice", "bob", "dave")]
+        ['b', 'a', 'a']
+
+    Immutable, hashable, and picklable if its members are (and `name`, where given); a pickle holds
+    the members and rebuilds the ring. A ring without members is legal and raises `NoEndpoints` when
+    asked for a key.
+
+    Args:
+        members: Strings, `Member`s, endpoints: anything hashable with a name, and a `weight` if that
+            is not 1. The order does not matter.
+        points: Points of a member of weight 1. More are better balanced and slower to build.
+        slots: Parts of the hash space, a power of two up to 2**20. The default suits up to about
+            300 members of weight 1; 2**18 balances 1 000 better and makes a lookup 1.5 times slower.
+        name: What of a member is hashed; by default a string itself, else its `name`.
+
+    Raises:
+        ConfigError: A name is given twice or empty, or a weight or an option is out of range.
+        TypeError: A member, weight or option has the wrong type.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_hops",
+        "_landless",
+        "_members",
+        "_name",
+        "_owners",
+        "_points",
+        "_shift",
+        "_slots",
+        "_table",
+    )
+
+    # The owner of each slot: `slots` references to members, or none at all where no member has
+    # points. Siblings may read it (comparing two of them by identity tells which keys move); nobody
+    # writes to it.
+    _table: list[M]
+    # For each slot, how many slots on to look for another owner; None where runs are short.
+    _hops: bytes | None
+    # How many members own a slot, and those that have points and own none.
+    _owners: int
+    _landless: tuple[M, ...]
+
+    def __init__(
+        self,
+        members: Iterable[M] = (),
+        *,
+        points: int = POINTS,
+        slots: int = SLOTS,
+        name: Callable[[M], str] | None = None,
+    ) -> None:
+        check_options(points, slots, name)
+        self._points = points
+        self._slots = slots
+        self._shift = shift_of(slots)
+        self._name = name
+        exhaust(self._build(members))
+
+    def get(self, key: str | bytes) -> M:
+        """
+        Return the member that *key* belongs to.
+
+        Raises:
+            NoEndpoints: No member has keys.
+            ConfigError: The key is text with a lone surrogate.
+            TypeError: The key is neither `str` nor `bytes`.
+        """
+        # One hash and one read. Everything that is not a text key on a ring with members, such as
+        # bytes, fails somewhere in this line and costs it nothing.
+        try:
+            return self._table[xxh64(key.encode()) >> self._shift]  # type: ignore[union-attr]
+        except (AttributeError, IndexError, UnicodeEncodeError):
+            pass
+        return self._owner(xxh64(encode_key(key)))
+
+    def get_n(self, key: str | bytes, n: int) -> tuple[M, ...]:
+        """
+        Return the distinct members for *key*, most preferred first.
+
+        Returns:
+            ``min(n, members that have keys)`` members, the first being ``get(key)``. A shorter
+            answer is the beginning of a longer one.
+
+        Raises:
+            NoEndpoints: No member has keys.
+            ConfigError: *n* is below 1, or the key is text with a lone surrogate.
+            TypeError: *n* is no `int`, or the key is neither `str` nor `bytes`.
+        """
+        if n.__class__ is not int or n < 1:
+            check_count(n, "n")
+        try:
+            slot = xxh64(key.encode()) >> self._shift  # type: ignore[union-attr]
+        except (AttributeError, UnicodeEncodeError):
+            slot = -1
+        if slot < 0:
+            slot = xxh64(encode_key(key)) >> self._shift
+        table = self._table
+        if not table:
+            raise no_members(self._members)
+        slots = self._slots
+        hops = self._hops
+        wanted = n if n < self._owners else self._owners  # noqa: FURB136 - a call costs 10 %
+        # By identity: every reference in the table is to one of the members, and comparing two
+        # dataclasses takes longer than all the rest.
+        last = table[slot]
+        found = {id(last): last}
+        if hops is not None:
+            while len(found) < wanted:
+                slot += hops[slot]
+                if slot == slots:
+                    slot = 0
+                member = table[slot]
+                found[id(member)] = member
+        else:
+            slot += 1
+            while len(found) < wanted:
+                for member in table[slot : slot + 16]:
+                    if member is not last:
+                        last = member
+                        found[id(member)] = member
+                        if len(found) == wanted:
+                            break
+                slot += 16
+                if slot >= slots:
+                    slot = 0
+        if wanted < n:
+            return (*found.values(), *self._landless[: n - wanted])
+        return tuple(found.values())
+
+    def get_many(self, keys: Iterable[str | bytes]) -> list[M]:
+        """
+        Return the member of each key, in the order of *keys*.
+
+        Takes about four fifths of the time of as many calls of `get`.
+
+        Raises:
+            NoEndpoints: No member has keys.
+            ConfigError: A key is text with a lone surrogate.
+            TypeError: A key is neither `str` nor `bytes`, or *keys* is a single one.
+        """
+        keys = key_list(keys)
+        table = self._table
+        shift = self._shift
+        try:
+            return [table[xxh64(key.encode()) >> shift] for key in keys]  # type: ignore[union-attr]
+        except (AttributeError, IndexError, UnicodeEncodeError):
+            pass
+        return [self.get(key) for key in keys]
+
+    def walk(self, key: str | bytes) -> Iterator[M]:
+        """
+        Iterate over all members that have keys, most preferred for *key* first.
+
+        Raises:
+            NoEndpoints: No member has keys.
+            ConfigError: The key is text with a lone surrogate.
+            TypeError: The key is neither `str` nor `bytes`.
+        """
+        h64 = xxh64(encode_key(key))
+        return self._walk(self._owner(h64), h64 >> self._shift)
+
+    def get_hash(self, h64: int) -> M:
+        """
+        Return the member that a key of this hash belongs to.
+
+        Raises:
+            NoEndpoints: No member has keys.
+            ConfigError: The hash is not in ``[0, 2**64)``.
+            TypeError: It is no `int`.
+        """
+        check_hash(h64)
+        return self._owner(h64)
+
+    def share(self) -> dict[M, float]:
+        """
+        Return the share of the key space that each member has, exactly; none is 0.0.
+
+        Counts every slot, which takes some milliseconds.
+        """
+        slots = Counter(map(id, self._table))
+        return {member: slots[id(member)] / self._slots for member in self._members}
+
+    def replace(self, members: Iterable[M]) -> Self:
+        """
+        Return a ring of *members* with the options of this one.
+
+        Raises:
+            ConfigError: A name is given twice or empty, or a weight is out of range.
+            TypeError: A member or its weight has the wrong type.
+        """
+        return exhaust(self.replacing(members))
+
+    def replacing(self, members: Iterable[M]) -> Generator[None, None, Self]:
+        """
+        Do the work of `replace`, yielding after about every 0.1 ms of it; return the ring.
+        """
+        ring = self.__class__.__new__(self.__class__)
+        ring._points = self._points
+        ring._slots = self._slots
+        ring._shift = self._shift
+        ring._name = self._name
+        yield from ring._build(members)
+        return ring
+
+    @property
+    def members(self) -> tuple[M, ...]:
+        """
+        Every member, those of weight 0 too, sorted by the UTF-8 bytes of its name.
+        """
+        return self._members
+
+    @property
+    def points(self) -> int:
+        """
+        Points of a member of weight 1.
+        """
+        return self._points
+
+    @property
+    def slots(self) -> int:
+        """
+        Parts of the hash space.
+        """
+        return self._slots
+
+    @property
+    def spec(self) -> str:
+        """
+        The placement and its options; with the members' names and weights it decides every pick.
+        """
+        return f"hashring/1 points={self._points} slots={self._slots}"
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.__class__.__name__} members={len(self._members)} "
+            f"points={self._points} slots={self._slots}>"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, HashRing):
+            return NotImplemented
+        return self is other or self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, self._identity()
+
+    def _identity(self) -> tuple[Any, ...]:
+        return self.__class__, self._members, self._points, self._slots, self._name
+
+    def _owner(self, h64: int) -> M:
+        if not self._table:
+            raise no_members(self._members)
+        return self._table[h64 >> self._shift]
+
+    def _walk(self, last: M, slot: int) -> Iterator[M]:
+        table, hops, slots = self._table, self._hops, self._slots
+        seen = {id(last)}
+        yield last
+        while len(seen) < self._owners:
+            slot += 1 if hops is None else hops[slot]
+            if slot == slots:
+                slot = 0
+            member = table[slot]
+            if member is not last and id(member) not in seen:
+                seen.add(id(member))
+                yield member
+            last = member
+        yield from self._landless
+
+    def _build(self, members: Iterable[M]) -> Generator[None, None, None]:
+        """
+        Fill in everything that depends on the members, in slices.
+        """
+        entries = yield from canonical(members, self._name or name_of)
+        self._members = tuple([entry.member for entry in entries])
+        pointed = [
+            (entry, point_count(entry, self._points)) for entry in entries if entry.weight != 0
+        ]
+        total = sum([count for _, count in pointed])
+        self._table = []
+        self._hops = None
+        self._owners = 0
+        self._landless = ()
+        yield
+        if not pointed:
+            return
+        fill = _table_by_runs if total <= _FEW_POINTS else _table_by_minima
+        starts: list[int] | None = [] if total * _SLOTS_PER_HOP <= self._slots else None
+        self._table, landed = yield from fill(pointed, self._slots, starts)
+        if starts is not None:
+            self._hops = yield from _hops(starts, self._slots)
+        self._owners = sum(landed)
+        self._landless = tuple(
+            [entry.member for (entry, _), owns in zip(pointed, landed, strict=True) if not owns]
+        )
+
+
+def _table_by_runs(
+    pointed: list[tuple[Entry[M], int]], slots: int, starts: list[int] | None
+) -> Generator[None, None, tuple[list[M], bytearray]]:
+    """
+    Make the table run by run from all points in order, while they are few.
+
+    Args:
+        pointed: The members that have points, sorted by name, and how many.
+        slots: The length of the table.
+        starts: Gets the slots where a run may start, ascending, slot 0 always.
+
+    Returns:
+        The table, and a 1 for each of *pointed* that owns a slot, else a 0.
+    """
+    shift = shift_of(slots)
+    owner_of: dict[int, int] = {}
+    # Backwards, so that of two equal points the name that sorts first is written last.
+    for index in range(len(pointed) - 1, -1, -1):
+        entry, count = pointed[index]
+        owner_of.update(dict.fromkeys(map(xxh64, repeat(entry.name), range(count)), index))
+        yield
+    ordered = sorted(owner_of)
+    yield
+    table: list[Any] = [None] * slots
+    landed = bytearray(len(pointed))
+    low = 0
+    for first in range(0, len(ordered), _RUNS_PER_SLICE):
+        for point in ordered[first : first + _RUNS_PER_SLICE]:
+            high = (point >> shift) + 1
+            # A lower point was in the same slot and has it.
+            if high == low:
+                continue
+            index = owner_of[point]
+            table[low:high] = [pointed[index][0].member] * (high - low)
+            landed[index] = 1
+            if starts is not None:
+                starts.append(low)
+            low = high
+        yield
+    # Past the last point the first one follows.
+    table[low:] = table[:1] * (slots - low)
+    if starts is not None and low < slots:
+        starts.append(low)
+    return table, landed
+
+
+def _table_by_minima(
+    pointed: list[tuple[Entry[M], int]], slots: int, starts: list[int] | None
+) -> Generator[None, None, tuple[list[M], bytearray]]:
+    """
+    Make the table from the lowest point in each slot; a slot without one is as the next above.
+
+    With many points this takes half as long as sorting them, and unlike a sort it can be sliced.
+
+    Args:
+        pointed: The members that have points, sorted by name, and how many.
+        slots: The length of the table.
+        starts: Gets the slots where a run may start, ascending, slot 0 always.
+
+    Returns:
+        The table, and a 1 for each of *pointed* that owns a slot, else a 0.
+    """
+    shift = shift_of(slots)
+    free = object()
+    table: list[Any] = [free] * slots
+    lowest = [2**64] * slots
+    yield
+    budget = _POINTS_PER_SLICE
+    for entry, count in pointed:
+        member = entry.member
+        for low in range(0, count, _POINTS_PER_SLICE):
+            seeds = range(low, min(low + _POINTS_PER_SLICE, count))
+            for point in map(xxh64, repeat(entry.name), seeds):
+                slot = point >> shift
+                # In name order, so that of two equal points the first stays.
+                if point < lowest[slot]:
+                    lowest[slot] = point
+                    table[slot] = member
+            budget -= len(seeds)
+            if budget <= 0:
+                budget = _POINTS_PER_SLICE
+                yield
+
+    # Whoever owns a slot has the lowest point in one; mostly the first few tries find it.
+    landed = bytearray(len(pointed))
+    for index, (entry, count) in enumerate(pointed):
+        for seed in range(count):
+            point = xxh64(entry.name, seed)
+            slot = point >> shift
+            budget -= 1
+            if lowest[slot] == point and table[slot] is entry.member:
+                landed[index] = 1
+                break
+            if budget <= 0:
+                budget = _POINTS_PER_SLICE
+                yield
+
+    # Past the last point the first one follows.
+    top = slots
+    while table[top - 1] is free:
+        top -= 1
+    if starts is not None and top < slots:
+        starts.append(top)
+    above = table[top - 1]
+    for low in range((slots - 1) // _SLOTS_PER_SLICE * _SLOTS_PER_SLICE, -1, -_SLOTS_PER_SLICE):
+        for slot in range(min(low + _SLOTS_PER_SLICE, top) - 1, low - 1, -1):
+            member = table[slot]
+            if member is free:
+                table[slot] = above
+            elif member is not above:
+                above = member
+                if starts is not None:
+                    starts.append(slot + 1)
+        # Freeing them all at once would take over a millisecond.
+        del lowest[low:]
+        yield
+    table[top:] = table[:1] * (slots - top)
+    if starts is not None:
+        starts.append(0)
+        starts.reverse()
+    return table, landed
+
+
+def _hops(starts: list[int], slots: int) -> Generator[None, None, bytes]:
+    """
+    For each slot, the way to the next of *starts*, or 255 where it is longer.
+    """
+    hops = bytearray()
+    for first in range(0, len(starts), _RUNS_PER_SLICE):
+        ends = starts[first + 1 : first + _RUNS_PER_SLICE + 1]
+        if first + _RUNS_PER_SLICE >= len(starts):
+            ends.append(slots)
+        for start, end in zip(starts[first : first + _RUNS_PER_SLICE], ends, strict=True):
+            if end - start > 255:
+                hops += b"\xff" * (end - start - 255)
+            hops += _HOPS[start - end :]
+        yield
+    return bytes(hops)
+
+
+def check_options(points: int, slots: int, name: object) -> None:
+    """
+    Raise unless these can be the options of a ring.
+    """
+    check_count(points, "points", most=MAX_POINTS)
+    check_count(slots, "slots", most=MAX_SLOTS)
+    if slots & (slots - 1):
+        raise ConfigError(f"slots must be a power of two, got {slots}")
+    if name is not None and not callable(name):
+        raise TypeError(f"name must be a function of a member, not {type(name).__name__}")
+
+
+def shift_of(slots: int) -> int:
+    """
+    How far a hash is shifted down to become the number of its slot.
+    """
+    return 65 - slots.bit_length()
+
+
+def point_count(entry: Entry[Any], points: int) -> int:
+    """
+    How many points a member has on a ring that gives *points* to a member of weight 1.
+
+    Raises:
+        ConfigError: It would have more than 2**20.
+    """
+    if not entry.weight:
+        return 0
+    # The first test also keeps integers from overflowing a double.
+    if entry.weight > MAX_POINTS or points * entry.weight > MAX_POINTS:
+        raise ConfigError(
+            f"{entry.name.decode()!r} would have {points} points times its weight {entry.weight}, "
+            f"more than {MAX_POINTS}; divide all weights by the same number"
+        )
+    return max(1, floor(points * entry.weight + 0.5))
+
+
+def no_members(members: Collection[object]) -> NoEndpoints:
+    """
+    The error for a key that has nobody to go to.
+    """
+    if members:
+        return NoEndpoints(f"all {len(members)} members have weight 0, so none can have a key")
+    return NoEndpoints("the ring has no members")
+
+
+def _rebuild(
+    cls: type[HashRing[M]],
+    members: tuple[M, ...],
+    points: int,
+    slots: int,
+    name: Callable[[M], str] | None,
+) -> HashRing[M]:
+    return cls(members, points=points, slots=slots, name=name)

@@ -1,0 +1,710 @@
+"""
+`HeadlessService`: the controls over a pretended headless Service.
+
+Every control makes a new `Zone` (or another fault) and swaps it in, from any thread; the server's
+thread reads whatever is there when a query arrives.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import random
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rrset
+
+from knet.errors import ConfigError
+from knet.testing.answers import Answers
+from knet.testing.responder import (
+    Fault,
+    FaultKind,
+    Query,
+    Respond,
+    Responder,
+    Transport,
+    type_number,
+)
+from knet.testing.server import Server
+from knet.testing.wire import limit_of, read, render
+from knet.testing.zone import (
+    Addresses,
+    Family,
+    Pod,
+    Port,
+    Zone,
+    is_address,
+    ports_from,
+    split_service,
+    with_addresses,
+)
+
+__all__ = ["HeadlessService"]
+
+_NETWORKS = ("10.244.0.0/16", "fd00:244::/64")
+_MAX_TTL = 2**31 - 1
+_LOOK_AGAIN = 0.002
+
+
+class HeadlessService:
+    """
+    A headless Service in a box: a DNS server on loopback that answers as CoreDNS does.
+
+        >>> import dns.resolver
+        >>> with HeadlessService("web.prod", pods=3) as service:
+        ...     host, _, port = service.nameserver.rpartition(":")
+        ...     client = dns.resolver.Resolver(configure=False)
+        ...     client.nameservers, client.port = [host], int(port)
+        ...     len(client.resolve("web.prod.svc.cluster.local", "A"))
+        3
+
+    Enter it with ``with`` or, on any event loop, ``async with``, or call `start` and `close`. It
+    lives in a thread of its own. Every control can be called from any thread, before or while it
+    runs, and holds for every query that arrives after the call returned. Nothing is cached
+    between the controls and the answers, as in a CoreDNS without its ``cache`` plugin.
+
+    Args:
+        service: ``"web.prod"`` (in ``cluster.local``) or ``"web.prod.svc.cluster.local"``.
+        pods: How many, or which: a `Pod`, an address, or a hostname.
+        ports: ``{"http": 8080}``, ``{("dns", "udp"): 53}`` or `Port` values; may be empty. The
+            name ``""`` is the unnamed port. Each pod may have other numbers of its own.
+        stateful: Give pods the hostnames ``web-0``, ``web-1``, ... and keep them, as a
+            StatefulSet does. Otherwise pods go by their dashed address, as a Deployment's do.
+        families: Of which families a pod gets an address. Both: a dual-stack Service.
+        networks: Where these addresses come from, at most one network per family, the third
+            address of each first (``10.244.0.2``). ``["127.0.0.0/8"]`` gives addresses that
+            servers on Linux can listen on; macOS has only 127.0.0.1, see `Pod.ports`.
+        ttl: Seconds, of every record and of the SOA. 5, CoreDNS's default; kubeadm sets 30.
+        shuffle: Answer A, AAAA and additional records in random order, as CoreDNS's
+            ``loadbalance`` plugin does. SRV records are never shuffled.
+        seed: Makes the shuffling, and the garbage, repeat from run to run.
+        host: The loopback address to listen on, ``"127.0.0.1"`` or ``"::1"``.
+        port: For UDP and TCP both; 0 takes a free one.
+        tcp: Whether TCP connections are taken; see `set_tcp`.
+
+    Raises:
+        ConfigError: An argument that no Service could have.
+    """
+
+    _server: Server | None = None
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        pods: int | Iterable[str | Pod] = 3,
+        ports: Mapping[str, int] | Mapping[tuple[str, str], int] | Iterable[Port] = (
+            Port("http", 8080),
+        ),
+        stateful: bool = False,
+        families: Iterable[Family] = ("ipv4",),
+        networks: Iterable[str] = _NETWORKS,
+        ttl: int = 5,
+        shuffle: bool = True,
+        seed: int | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tcp: bool = True,
+    ) -> None:
+        name, namespace, origin = split_service(service)
+        for what, text in (("families", families), ("networks", networks)):
+            if isinstance(text, str):
+                raise TypeError(f"{what} is a sequence, as ({text!r},), not a str")
+        self._stateful = stateful
+        self._addresses = Addresses(networks, families)
+        self._host = _loopback(host)
+        self._port = _listening_port(port)
+        self._tcp = tcp
+        zone = Zone(
+            name,
+            namespace,
+            origin,
+            ports=ports_from(ports),
+            ttl=_seconds(ttl),
+            serial=int(time.time()),
+        )
+        self._responder = Responder(Answers(zone), random.Random(seed), shuffle)
+        if isinstance(pods, int) and not isinstance(pods, bool):
+            self.scale(pods)
+        elif isinstance(pods, (str, bool)):
+            raise TypeError(f"pods is a number or a sequence of pods, not {pods!r}")
+        else:
+            for pod in pods:
+                self.add(pod)
+
+    # --- life
+
+    def start(self) -> Self:
+        """
+        Listen; return once queries are answered, after a few milliseconds.
+
+        After `close` it starts again on the same port, like a DNS server that came back.
+
+        Raises:
+            OSError: The port is taken.
+            RuntimeError: It runs already.
+        """
+        if self._server is not None:
+            raise RuntimeError(f"{self!r} runs already")
+        self._server = Server(self._responder, host=self._host, port=self._port, tcp=self._tcp)
+        self._port = self._server.port
+        return self
+
+    def close(self) -> None:
+        """
+        Stop; return once the thread has ended and the sockets are closed. Twice does no harm.
+
+        Raises:
+            Exception: What `respond` raised while answering, if it did.
+        """
+        self._stop()
+        trouble, self._responder.trouble = self._responder.trouble, None
+        if trouble is not None:
+            raise trouble
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None:
+            self.close()
+            return
+        self._stop()
+        if self._responder.trouble is not None:
+            exc.add_note(f"the respond hook of {self.name} raised {self._responder.trouble!r}")
+            self._responder.trouble = None
+
+    async def __aenter__(self) -> Self:
+        return self.start()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(exc_type, exc, traceback)
+
+    def __del__(self) -> None:
+        server = self._server
+        if server is not None:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            server.stop_soon()
+
+    def __repr__(self) -> str:
+        state = self.nameserver if self._server is not None else "closed"
+        ready = sum(pod.ready for pod in self.pods)
+        return f"<HeadlessService {self.name!r} {state} pods={len(self.pods)} ready={ready}>"
+
+    # --- what it is
+
+    @property
+    def name(self) -> str:
+        """
+        The full name without final dot, ``web.prod.svc.cluster.local``.
+        """
+        return self._responder.zone.name
+
+    @property
+    def nameserver(self) -> str:
+        """
+        Where it answers, ``"127.0.0.1:5353"`` or ``"[::1]:5353"``; `knet.Resolver` takes it.
+
+        Raises:
+            RuntimeError: It was never started.
+        """
+        if not self._port:
+            raise RuntimeError(f"the headless service {self.name!r} has no port before it started")
+        return f"{'[::1]' if ':' in self._host else self._host}:{self._port}"
+
+    @property
+    def pods(self) -> tuple[Pod, ...]:
+        """
+        The pods as they are now, ready or not, oldest first.
+        """
+        return self._responder.zone.pods
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """
+        The ports of the Service.
+        """
+        return self._responder.zone.ports
+
+    # --- pods come, go and change
+
+    def scale(self, n: int) -> tuple[Pod, ...]:
+        """
+        Make it *n* pods, ready or not, and return them.
+
+        Going down a StatefulSet loses its highest ordinals; a Deployment its unready pods first,
+        then its youngest. Going up each new pod is ready.
+        """
+        if isinstance(n, bool) or not isinstance(n, int):
+            raise TypeError(f"a number of pods must be an int, not {type(n).__name__}")
+        if n < 0:
+            raise ConfigError(f"a number of pods must not be negative, got {n}")
+        with self._responder.lock:
+            pods = list(self.pods)
+            if n < len(pods):
+                goes_last = _ordinal if self._stateful else _age
+                doomed = sorted(range(len(pods)), key=lambda at: goes_last(pods[at], at))[n:]
+                pods = [pod for at, pod in enumerate(pods) if at not in set(doomed)]
+            used = self._used(pods)
+            hostnames = self._free_hostnames(pods)
+            while len(pods) < n:
+                pod = Pod(self._addresses.give(used), hostname=next(hostnames))
+                used.update(pod.addresses)
+                pods.append(pod)
+            return self._put(pods=tuple(pods)).pods
+
+    def add(self, pod: Pod | str | None = None) -> Pod:
+        """
+        One pod more.
+
+        Args:
+            pod: A `Pod`, an address or a hostname; what it leaves open (all of it, if `None`)
+                is chosen as for every other pod.
+
+        Returns:
+            The pod as it is now in DNS.
+
+        Raises:
+            ConfigError: It cannot be told from a pod that is there.
+        """
+        with self._responder.lock:
+            zone = self._responder.zone
+            made = self._complete(self._made(pod), zone.pods)
+            self._put(pods=(*zone.pods, zone.check(made)))
+            return made
+
+    def remove(self, pod: Pod | str) -> Pod:
+        """
+        Take one pod away and return what it was.
+
+        Args:
+            pod: A `Pod` (compared by hostname and addresses), a hostname or an address.
+
+        Raises:
+            LookupError: There is no such pod, or *pod* means several.
+        """
+        with self._responder.lock:
+            zone = self._responder.zone
+            at = zone.find(pod)
+            self._put(pods=zone.pods[:at] + zone.pods[at + 1 :])
+            return zone.pods[at]
+
+    def replace(self, pod: Pod | str, new: Pod | str | None = None) -> Pod:
+        """
+        Restart one pod: a pod with a hostname keeps it at a new address; another gets both new.
+
+        Args:
+            pod: As for `remove`.
+            new: The pod that takes its place, if chosen by the caller.
+
+        Returns:
+            The new pod, ready.
+        """
+        with self._responder.lock:
+            zone = self._responder.zone
+            at = zone.find(pod)
+            old = zone.pods[at]
+            made = Pod(hostname=old.hostname) if new is None else self._made(new)
+            # The old address is still in use here, so that the new one differs.
+            made = self._complete(made, zone.pods, hostname=old.hostname)
+            self._put(pods=zone.changed(at, zone.check(made, instead_of=at)))
+            return made
+
+    def rename(self, pod: Pod | str, hostname: str | None) -> Pod:
+        """
+        Give one pod another hostname; `None` leaves it its dashed address.
+        """
+        return self._alter(pod, hostname=hostname)
+
+    def ready(self, pod: Pod | str) -> Pod:
+        """
+        Make one pod pass its readiness probe.
+        """
+        return self._alter(pod, ready=True)
+
+    def unready(self, pod: Pod | str) -> Pod:
+        """
+        Make one pod fail its readiness probe, which takes it out of DNS.
+
+        With no pod ready the Service answers NXDOMAIN, as if it did not exist.
+        """
+        return self._alter(pod, ready=False)
+
+    def set_ttl(self, ttl: int) -> None:
+        """
+        Change the seconds in every answer to come.
+        """
+        self._put(ttl=_seconds(ttl))
+
+    def alias(self, service: str, target: str) -> None:
+        """
+        Add an ExternalName Service: a name that answers with a CNAME.
+
+        Args:
+            service: ``"shop.prod"``; in the zone of this service.
+            target: Any name. Where it is this service's, or another alias, the answer goes on
+                to the addresses; else it ends with the CNAME, as CoreDNS's does without upstream.
+        """
+        zone = self._responder.zone
+        name, namespace, origin = split_service(service)
+        if origin != zone.origin and service.count(".") > 2:
+            raise ConfigError(f"an alias lives in the zone {zone.origin!r}, got {service!r}")
+        if (name, namespace) == (zone.service, zone.namespace):
+            raise ConfigError(f"{self.name} is the headless service itself")
+        goal = target.removesuffix(".")
+        try:
+            dns.name.from_text(goal)
+        except dns.exception.DNSException as error:
+            raise ConfigError(f"not a DNS name: {target!r} ({error})") from None
+        if not goal.isascii() or not goal:
+            raise ConfigError(f"not a DNS name in ASCII: {target!r}")
+        with self._responder.lock:
+            zone = self._responder.zone
+            self._put(aliases={**zone.aliases, (name, namespace): goal})
+
+    # --- things go wrong
+
+    def fail(
+        self,
+        kind: FaultKind,
+        *,
+        times: int | None = None,
+        rdtype: str | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        """
+        Let queries fail, until `heal` or for a number of *times*.
+
+        Several faults can stand at once; a query meets the newest one that matches it.
+
+        Args:
+            kind: ``"SERVFAIL"``, ``"REFUSED"``, ``"NOTIMP"``, ``"FORMERR"``: an empty answer
+                with that code. ``"NXDOMAIN"``, ``"NODATA"``: as if there were no such name, no
+                such record. ``"SILENCE"``: no answer. ``"GARBAGE"``: the right id, then bytes
+                that are no DNS. ``"WRONG_ID"``: the right answer to another query.
+                ``"TRUNCATE"``: half the records and TC, over UDP unless *transport* says TCP.
+                ``"CLOSE"``: the TCP connection is closed instead of an answer.
+            times: How many matching queries fail; `None`: all.
+            rdtype: Only queries of this type, as ``"SRV"``.
+            transport: Only queries over ``"udp"`` or ``"tcp"``.
+
+        Raises:
+            ConfigError: There is no such kind, type or transport.
+        """
+        self._begin(Fault(kind, times, rdtype, transport))
+
+    @contextmanager
+    def failing(
+        self,
+        kind: FaultKind,
+        *,
+        times: int | None = None,
+        rdtype: str | None = None,
+        transport: Transport | None = None,
+    ) -> Iterator[None]:
+        """
+        `fail` for the length of a ``with`` block; other faults stand as they are.
+        """
+        fault = Fault(kind, times, rdtype, transport)
+        self._begin(fault)
+        try:
+            yield
+        finally:
+            with self._responder.lock:
+                # Used up, or healed meanwhile, it is no longer there.
+                if fault in self._responder.faults:
+                    self._responder.faults.remove(fault)
+
+    def delay(self, seconds: float) -> None:
+        """
+        Send every answer that many seconds late, made from what was true when it was asked.
+        """
+        if not 0 <= seconds < 3600:
+            raise ConfigError(f"a delay must be 0 to 3600 seconds, got {seconds}")
+        with self._responder.lock:
+            self._responder.delay = float(seconds)
+
+    def set_tcp(self, enabled: bool) -> None:
+        """
+        Take TCP connections; or refuse them and drop those that are open, as a firewall may.
+        """
+        if self._server is not None:
+            if self._server.is_own_thread:
+                raise RuntimeError("set_tcp cannot be called from the respond hook")
+            self._server.set_tcp(enabled)
+        self._tcp = enabled
+
+    def heal(self) -> None:
+        """
+        End every fault and delay, and take TCP connections again. `respond` stays.
+        """
+        with self._responder.lock:
+            self._responder.faults.clear()
+            self._responder.delay = 0.0
+        if not self._tcp:
+            self.set_tcp(True)
+
+    # --- exact answers
+
+    @property
+    def respond(self) -> Respond | None:
+        """
+        A function that answers instead: from the query, as dnspython reads it, to a message or
+        bytes, sent as they are whatever their size, or to `None` for the usual answer.
+
+        It runs on the server's thread. Faults go before it. What it raises is answered with
+        SERVFAIL, and raised by `close`. `answer` gives it the usual answer to alter::
+
+            def without_additional(query: dns.message.Message) -> dns.message.Message:
+                reply = service.answer(query)
+                reply.additional.clear()
+                return reply
+
+            service.respond = without_additional
+        """
+        return self._responder.respond
+
+    @respond.setter
+    def respond(self, function: Respond | None) -> None:
+        if function is not None and not callable(function):
+            raise TypeError(f"respond must be callable or None, not {function!r}")
+        with self._responder.lock:
+            self._responder.respond = function
+
+    def answer(self, query: dns.message.Message) -> dns.message.Message:
+        """
+        The usual answer to *query*, whole, as a message of one's own to look at or alter.
+        """
+        asked = read(query.to_wire())
+        if asked is None:
+            raise ConfigError("not a query: it has the QR bit set")
+        if isinstance(asked, bytes):
+            return dns.message.from_wire(asked)
+        with self._responder.lock:
+            reply = self._responder.reply_to(asked)
+        return dns.message.from_wire(render(asked, reply, limit=limit_of(asked, tcp=True)))
+
+    def answer_with(
+        self, *records: str, additional: Iterable[str] = (), rdtype: str | None = None
+    ) -> None:
+        """
+        Answer every query with exactly these records, whatever was asked.
+
+        Sets `respond`; ``service.respond = None`` ends it.
+
+        Args:
+            records: The answer section, as in a zone file with full names:
+                ``"web.prod.svc.cluster.local. 5 IN A 10.0.0.1"``. None: an empty NOERROR.
+            additional: The additional section, likewise.
+            rdtype: Only for queries of this type; others get the usual answer.
+
+        Raises:
+            ConfigError: A line that is no record.
+        """
+        answer = tuple(_rrset(line) for line in records)
+        extra = tuple(_rrset(line) for line in additional)
+        wanted = None if rdtype is None else type_number(rdtype)
+
+        def fixed(query: dns.message.Message) -> dns.message.Message | None:
+            if wanted is not None and query.question[0].rdtype != wanted:
+                return None
+            reply = dns.message.make_response(query)
+            reply.flags |= dns.flags.AA
+            reply.answer.extend(answer)
+            reply.additional.extend(extra)
+            return reply
+
+        self.respond = fixed
+
+    # --- what was asked
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        """
+        The latest 10,000 queries, oldest first.
+        """
+        with self._responder.lock:
+            return tuple(self._responder.log)
+
+    def forget_queries(self) -> None:
+        """
+        Begin to count from none.
+        """
+        with self._responder.lock:
+            self._responder.log.clear()
+            self._responder.seen = 0
+
+    def wait_for_queries(self, n: int, timeout: float = 5.0) -> tuple[Query, ...]:
+        """
+        Block until *n* queries have arrived since the start, or since `forget_queries`.
+
+        Blocks its thread: on an event loop use `wait_for_queries_async`.
+
+        Returns:
+            `queries`; at least *n* of them unless forgotten.
+
+        Raises:
+            TimeoutError: *timeout* seconds were not enough.
+        """
+        responder = self._responder
+        with responder.lock:
+            responder.lock.wait_for(lambda: responder.seen >= n, timeout)
+        return self._queries_or_late(n, timeout)
+
+    async def wait_for_queries_async(self, n: int, timeout: float = 5.0) -> tuple[Query, ...]:
+        """
+        `wait_for_queries` for asyncio and trio; looks every few milliseconds.
+
+        The timeout is real time, whatever clock the loop runs on.
+        """
+        end = time.monotonic() + timeout
+        # Looking again costs less than a worker thread, which could not be cancelled.
+        while self._responder.seen < n and time.monotonic() < end:  # noqa: ASYNC110 - see above
+            await anyio.sleep(_LOOK_AGAIN)
+        return self._queries_or_late(n, timeout)
+
+    # --- inside
+
+    def _stop(self) -> None:
+        server = self._server
+        if server is None:
+            return
+        if server.is_own_thread:
+            raise RuntimeError("a headless service cannot be closed from its respond hook")
+        self._server = None
+        server.close()
+
+    def _queries_or_late(self, n: int, timeout: float) -> tuple[Query, ...]:
+        with self._responder.lock:
+            seen = self._responder.seen
+            if seen < n:
+                raise TimeoutError(f"{self.name} got {seen} of {n} queries in {timeout} s")
+            return tuple(self._responder.log)
+
+    def _begin(self, fault: Fault) -> None:
+        with self._responder.lock:
+            self._responder.faults.append(fault)
+
+    def _put(self, **changes: Any) -> Zone:
+        """
+        The one place where the zone is swapped.
+        """
+        with self._responder.lock:
+            zone = replace(self._responder.zone, serial=int(time.time()), **changes)
+            self._responder.answers = Answers(zone)
+            return zone
+
+    def _alter(self, pod: Pod | str, **changes: Any) -> Pod:
+        with self._responder.lock:
+            zone = self._responder.zone
+            at = zone.find(pod)
+            made = zone.check(replace(zone.pods[at], **changes), instead_of=at)
+            self._put(pods=zone.changed(at, made))
+            return made
+
+    def _made(self, pod: Pod | str | None) -> Pod:
+        if pod is None:
+            return Pod()
+        if isinstance(pod, str):
+            return Pod(pod) if is_address(pod) else Pod(hostname=pod)
+        if isinstance(pod, Pod):
+            return pod
+        raise TypeError(f"expected a Pod, an address or a hostname, not {pod!r}")
+
+    def _complete(self, pod: Pod, others: tuple[Pod, ...], *, hostname: str | None = None) -> Pod:
+        """
+        *pod* with the address and hostname it left open.
+        """
+        if not pod.addresses:
+            pod = with_addresses(pod, self._addresses.give(self._used(others)))
+        if pod.hostname is None and hostname is None:
+            hostname = next(self._free_hostnames(others))
+        return pod if pod.hostname is not None else replace(pod, hostname=hostname)
+
+    def _free_hostnames(self, pods: Iterable[Pod]) -> Iterator[str | None]:
+        """
+        The free ordinals of a StatefulSet, lowest first; in a Deployment `None` for ever.
+        """
+        taken = {pod.hostname for pod in pods}
+        service = self._responder.zone.service
+        for ordinal in itertools.count():
+            hostname = f"{service}-{ordinal}" if self._stateful else None
+            if hostname is None or hostname not in taken:
+                yield hostname
+
+    @staticmethod
+    def _used(pods: Iterable[Pod]) -> set[str]:
+        return {address for pod in pods for address in pod.addresses}
+
+
+def _ordinal(pod: Pod, at: int) -> tuple[int, int]:
+    """
+    How long a StatefulSet keeps a pod when it shrinks; lowest stays longest.
+    """
+    number = pod.name.rpartition("-")[2]
+    return (int(number), at) if number.isdecimal() else (-1, at)
+
+
+def _age(pod: Pod, at: int) -> tuple[int, int]:
+    """
+    How long a Deployment keeps a pod when it shrinks; lowest stays longest.
+    """
+    return (0 if pod.ready else 1, at)
+
+
+def _loopback(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise ConfigError(f"host must be a numeric loopback address, got {host!r}") from None
+    if not address.is_loopback:
+        raise ConfigError(f"host must be a loopback address, got {host!r}")
+    return str(address)
+
+
+def _listening_port(port: int) -> int:
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"port must be an int, not {type(port).__name__}")
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"port must be 0 to 65535, got {port}")
+    return port
+
+
+def _seconds(ttl: int) -> int:
+    if isinstance(ttl, bool) or not isinstance(ttl, int):
+        raise TypeError(f"ttl must be an int, not {type(ttl).__name__}")
+    if not 0 <= ttl <= _MAX_TTL:
+        raise ConfigError(f"ttl must be 0 to {_MAX_TTL} seconds, got {ttl}")
+    return ttl
+
+
+def _rrset(line: str) -> dns.rrset.RRset:
+    parts = line.split(None, 4)
+    try:
+        owner, ttl, rdclass, rdtype, data = parts
+        return dns.rrset.from_text(owner, int(ttl), rdclass, rdtype, data)
+    except (ValueError, dns.exception.DNSException) as error:
+        raise ConfigError(
+            f"expected a record as 'NAME TTL IN TYPE DATA', got {line!r} ({error})"
+        ) from None

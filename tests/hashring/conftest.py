@@ -1,0 +1,10 @@
+"""
+How hypothesis runs here: without a clock, since a busy machine is no failure.
+"""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("hashring", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hashring")

@@ -1,0 +1,63 @@
+"""
+What the tests of the placements share: other hashes, and rings to compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+from hypothesis import strategies as st
+
+from knet.hashring import HashRing, Member, hashing, ring, tree
+
+KEYS = [f"key-{number}" for number in range(300)]
+
+
+def use_hash(patch: pytest.MonkeyPatch, hash64: Callable[[bytes, int], int]) -> None:
+    """
+    Let placements hash with *hash64* in place of XXH64.
+    """
+
+    def hashed(data: bytes, seed: int = 0, /) -> int:
+        return hash64(data, seed)
+
+    for module in (hashing, ring, tree):
+        patch.setattr(module, "xxh64", hashed)
+
+
+def sixteenths(data: bytes, seed: int) -> int:
+    """
+    A hash to do in the head, for names that are numbers: (number + 5 * seed) sixteenths of the circle.
+    """
+    return (int(data) + 5 * seed) % 16 << 60
+
+
+def few_bits(data: bytes, seed: int) -> int:
+    """
+    A hash with 32 values, all over the circle, so that points collide within and between members.
+    """
+    return (sum(data) * 7 + seed * 3) % 32 << 59
+
+
+names = st.text(st.sampled_from("abcé☃🐍0"), min_size=1, max_size=3)
+weights = st.sampled_from([0, 0.1, 0.5, 1, 1, 1, 2.5, 3])
+members = st.builds(Member, names, weights)
+keys = st.text(max_size=8)
+
+
+def sets_of_members(min_size: int = 0) -> st.SearchStrategy[list[Member]]:
+    return st.lists(members, min_size=min_size, max_size=8, unique_by=lambda member: member.name)
+
+
+# Small rings, where slots are shared, empty, and too few for everybody.
+points = st.integers(1, 20)
+slots = st.sampled_from([1, 2, 4, 16, 64, 512])
+
+
+def with_keys(some: Iterable[Member]) -> bool:
+    return any(member.weight for member in some)
+
+
+def table_of(ring_: HashRing[Member]) -> list[Member]:
+    return ring_._table

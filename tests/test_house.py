@@ -1,0 +1,250 @@
+"""
+The house rules that a reader of imports can check: arrows, front doors, what is imported where.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+
+import knet
+
+ROOT = Path(knet.__file__).parent
+
+# From the ground up: a room may import from the rooms above it in this list, never from below.
+ROOMS = [
+    "knet.errors",
+    "knet.endpoint",
+    "knet.hashring",
+    "knet.resolver",
+    "knet.refresh",
+    "knet.snapshot",
+    "knet.background",
+    "knet.ring",
+    "knet",
+    "knet.testing",
+    "knet.integrations",
+    "knet.cli",
+]
+
+# Inside a room the same holds for its modules.
+HASHRING = ["hashing", "placement", "ring", "tree"]
+RESOLVER = ["names", "records", "answer", "cares", "static", "dns"]
+
+# Modules that know nothing of DNS, clocks, sockets, event loops or chance.
+PURE = [
+    "knet.errors",
+    "knet.endpoint",
+    "knet.hashring",
+    "knet.resolver.names",
+    "knet.resolver.answer",
+    "knet.refresh",
+    "knet.snapshot",
+]
+IMPURE_IMPORTS = {"anyio", "asyncio", "trio", "sniffio", "socket", "time", "random", "aiodns"}
+
+# What is imported in one place only.
+ONLY_IN = {
+    "aiodns": {"knet.resolver.cares"},
+    "pycares": {"knet.resolver.cares"},
+    "xxhash": {"knet.hashring.hashing"},
+    "bintrees": {"knet.hashring.tree"},
+    "asyncio": {"knet.background", "knet.resolver.cares", "knet.testing.server"},
+    "trio": {"knet.background", "knet.resolver.cares"},
+    "dns": {"knet.testing"},
+    "typer": {"knet.cli"},
+    "rich": {"knet.cli"},
+}
+
+FRONT_DOORS = ["knet", "knet.hashring", "knet.resolver", "knet.testing"]
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        yield name, ast.parse(path.read_text("utf-8"))
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def room_of(name: str) -> str:
+    matching = [room for room in ROOMS if is_in(name, room)]
+    return max(matching, key=len)
+
+
+def test_every_module_has_a_room() -> None:
+    """
+    A file outside the plan is a decision that somebody should take.
+    """
+    homeless = [name for name, _ in modules() if name != "knet" and room_of(name) == "knet"]
+
+    assert not homeless
+
+
+def test_arrows_between_rooms_point_one_way() -> None:
+    """
+    A module imports only from rooms that stand before its own in the house.
+    """
+    upwards = [
+        f"{name} imports {imported}"
+        for name, tree in modules()
+        for imported in imports(tree)
+        if is_in(imported, "knet")
+        and imported != "knet"
+        and ROOMS.index(room_of(imported)) > ROOMS.index(room_of(name))
+    ]
+
+    assert not upwards
+
+
+@pytest.mark.parametrize(
+    ("package", "order"), [("knet.hashring", HASHRING), ("knet.resolver", RESOLVER)]
+)
+def test_arrows_inside_a_room_point_one_way(package: str, order: list[str]) -> None:
+    """
+    Inside a package, too, no module imports one that comes after it.
+    """
+    rank = {f"{package}.{module}": i for i, module in enumerate(order)}
+    upwards = [
+        f"{name} imports {imported}"
+        for name, tree in modules()
+        for imported in imports(tree)
+        if name in rank and imported in rank and rank[imported] >= rank[name]
+    ]
+
+    assert not upwards
+
+
+@pytest.mark.parametrize("room", PURE)
+def test_thinking_and_waiting_live_apart(room: str) -> None:
+    """
+    Pure modules import nothing that waits, looks at a clock or rolls dice.
+    """
+    impure = [
+        f"{name} imports {imported}"
+        for name, tree in modules()
+        for imported in imports(tree)
+        if is_in(name, room) and imported.split(".")[0] in IMPURE_IMPORTS
+    ]
+
+    assert not impure
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_foreign_packages_enter_through_one_door(package: str) -> None:
+    """
+    Loop-specific and untyped packages are wrapped where they are imported.
+    """
+    places = {
+        name for name, tree in modules() for imported in imports(tree) if is_in(imported, package)
+    }
+    allowed = ONLY_IN[package]
+
+    assert not [place for place in places if not any(is_in(place, door) for door in allowed)]
+
+
+@pytest.mark.parametrize("room", ["knet.testing", "knet.cli"])
+def test_the_outer_rooms_use_public_names_only(room: str) -> None:
+    """
+    What users cannot import, the command and the test kit do not import either.
+    """
+    doors = {*FRONT_DOORS, "knet.errors"}
+    around_the_back = []
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if is_in(name, room) and isinstance(node, ast.ImportFrom) and node.module:
+                inside = is_in(node.module, room)
+                if is_in(node.module, "knet") and not inside and node.module not in doors:
+                    around_the_back.append(f"{name} imports {node.module}")
+
+    assert not around_the_back
+
+
+@pytest.mark.parametrize("door", FRONT_DOORS)
+def test_a_front_door_lists_what_it_has(door: str) -> None:
+    """
+    `__all__` names everything public that is there, and nothing that is not.
+    """
+    module = importlib.import_module(door)
+    children = {m.name for m in pkgutil.iter_modules(module.__path__)}
+    public = {n for n in vars(module) if not n.startswith("_")} - children - {"annotations"}
+
+    assert sorted(module.__all__) == sorted(public)
+    assert len(set(module.__all__)) == len(module.__all__)
+
+
+@pytest.mark.parametrize("door", FRONT_DOORS)
+def test_a_front_door_holds_imports_and_nothing_else(door: str) -> None:
+    """
+    Definitions live in rooms, not in doors.
+    """
+    tree = dict(modules())[door]
+    kinds = (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr, ast.Try)
+
+    assert all(isinstance(node, kinds) for node in tree.body)
+
+
+def test_public_things_have_docstrings() -> None:
+    """
+    Whatever is behind a front door says what it is.
+    """
+    silent = [
+        f"{door}.{name}"
+        for door in FRONT_DOORS
+        for name, thing in vars(importlib.import_module(door)).items()
+        if isinstance(thing, (type, FunctionType)) and not (thing.__doc__ or "").strip()
+    ]
+
+    assert not silent
+
+
+def test_importing_knet_needs_no_extra() -> None:
+    """
+    `import knet` works where only its own dependencies are installed, and opens no event loop.
+    """
+    extras = ("trio", "dns", "typer", "rich", "pytest", "hypothesis")
+    script = (
+        "import sys, knet, knet.hashring, knet.resolver\n"
+        f"assert not {extras!r} or not set({extras!r}) & set(sys.modules), sys.modules.keys()"
+    )
+
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+def test_hashring_is_importable_alone() -> None:
+    """
+    Placement needs neither DNS nor an event loop.
+    """
+    script = (
+        "import sys\n"
+        "sys.modules['anyio'] = sys.modules['aiodns'] = sys.modules['pycares'] = None\n"
+        "import importlib.util, types\n"
+        f"knet = types.ModuleType('knet'); knet.__path__ = [{str(ROOT)!r}]\n"
+        "sys.modules['knet'] = knet\n"
+        "from knet.hashring import HashRing\n"
+        "assert HashRing(['a', 'b', 'c']).get('user-42') in 'abc'"
+    )
+
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)

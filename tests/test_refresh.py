@@ -1,0 +1,308 @@
+"""
+What is believed and when to ask again, as tables of facts: no clock, no loop, no network.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knet import (
+    Answer,
+    ConfigError,
+    Endpoint,
+    NameNotFound,
+    NoData,
+    RefreshPolicy,
+    ResolveError,
+    ResolveTimeout,
+    ServerFailure,
+)
+from knet.refresh import Belief, Decision, decide
+from tests.fakes import A, B, C, D
+
+POLICY = RefreshPolicy()
+NOT_THERE = NameNotFound("NXDOMAIN")
+FAILURE = ServerFailure("SERVFAIL")
+
+
+def after(
+    *outcomes: Answer | ResolveError | float,
+    policy: RefreshPolicy = POLICY,
+    belief: Belief | None = None,
+) -> Decision:
+    """
+    Decide about each outcome in turn; a number between them is the time that passes.
+    """
+    now = 0.0
+    decision = Decision(belief or Belief(), "starting", 0.0)
+    for outcome in outcomes:
+        if isinstance(outcome, int | float):
+            now += outcome
+        else:
+            decision = decide(decision.belief, outcome, now=now, policy=policy)
+    return decision
+
+
+def test_the_first_answer_is_believed() -> None:
+    """
+    There is nothing better to believe.
+    """
+    decision = after(Answer([B, A], ttl=5))
+
+    assert decision.belief.endpoints == (A, B)
+    assert decision.state == "fresh"
+
+
+def test_an_unchanged_answer_changes_nothing() -> None:
+    """
+    The endpoints stay the very same tuple, which is how a ring knows that it need not build.
+    """
+    believed = after(Answer([A, B])).belief
+
+    again = after(Answer([B, A]), belief=believed).belief
+
+    assert again.endpoints is believed.endpoints
+
+
+def test_an_addition_is_believed_at_once() -> None:
+    """
+    Whoever names a pod has seen it.
+    """
+    assert after(Answer([A]), 5, Answer([A, B])).belief.endpoints == (A, B)
+
+
+def test_endpoints_that_stay_stay_the_same_objects() -> None:
+    """
+    Snapshots can be compared by identity, which is fifty times quicker.
+    """
+    believed = after(Answer([A])).belief
+    copy = Endpoint(A.name, A.address, A.port)
+
+    changed = after(Answer([copy, B]), belief=believed).belief
+
+    assert changed.endpoints[0] is A
+
+
+def test_a_removal_is_believed_when_it_is_confirmed() -> None:
+    """
+    One answer without a pod may be a cache that is behind; the next is asked for soon.
+    """
+    once = after(Answer([A, B]), 5, Answer([A]))
+    twice = after(Answer([A, B]), 5, Answer([A]), 1, Answer([A]))
+
+    assert once.belief.endpoints == (A, B)
+    assert once.belief.missing == {"b": 1}
+    assert once.wait == POLICY.min_interval
+    assert twice.belief.endpoints == (A,)
+    assert twice.belief.missing == {}
+    assert twice.wait == POLICY.interval
+
+
+def test_a_pod_that_comes_back_was_never_away() -> None:
+    """
+    The answers without a pod must be consecutive.
+    """
+    decision = after(Answer([A, B]), 5, Answer([A]), 1, Answer([A, B]), 5, Answer([A]))
+
+    assert decision.belief.endpoints == (A, B)
+
+
+def test_a_mass_disappearance_is_asked_about_again() -> None:
+    """
+    Slices arrive one by one: most of the pods may be missing from one answer.
+    """
+    decision = after(Answer([A, B, C, D]), 5, Answer([A]))
+
+    assert decision.belief.endpoints == (A, B, C, D)
+    assert decision.wait == POLICY.min_interval
+
+
+def test_one_word_is_enough_where_the_policy_says_so() -> None:
+    """
+    `confirm=1` trusts the first answer.
+    """
+    policy = RefreshPolicy(confirm=1)
+
+    assert after(Answer([A, B]), 5, Answer([A]), policy=policy).belief.endpoints == (A,)
+
+
+def test_an_answer_that_was_cut_off_removes_nothing() -> None:
+    """
+    It adds what it names, however often it comes.
+    """
+    partial = Answer([B, C], complete=False)
+
+    decision = after(Answer([A, B]), 5, partial, 5, partial, 5, partial)
+
+    assert decision.belief.endpoints == (A, B, C)
+    assert decision.wait == POLICY.interval
+
+
+def test_a_pod_with_a_new_address_is_replaced_at_once() -> None:
+    """
+    A StatefulSet's pod keeps its name; its old address answers no more.
+    """
+    moved = Endpoint("a", "10.0.0.99", 80)
+
+    assert after(Answer([A, B]), 5, Answer([moved, B])).belief.endpoints == (moved, B)
+
+
+@pytest.mark.parametrize("nothing", [NOT_THERE, NoData("NODATA"), Answer([])])
+def test_nothing_is_held_before_it_is_believed(nothing: Answer | ResolveError) -> None:
+    """
+    A blip of NXDOMAIN or NODATA is not felt within the hold.
+    """
+    held = after(Answer([A]), 5, nothing, 1, nothing, 1, nothing, 27, nothing)
+    empty = after(Answer([A]), 5, nothing, 1, nothing, 29, nothing)
+
+    assert (held.belief.endpoints, held.state) == ((A,), "stale")
+    assert held.wait == POLICY.min_interval
+    assert (empty.belief.endpoints, empty.state) == ((), "empty")
+    assert empty.wait == POLICY.interval
+
+
+def test_an_empty_ring_takes_more_than_one_liar() -> None:
+    """
+    However much time has passed, three answers in a row have to say so.
+    """
+    policy = RefreshPolicy(empty_hold=0)
+
+    assert after(Answer([A]), NOT_THERE, 99, NOT_THERE, policy=policy).state == "stale"
+    assert after(Answer([A]), NOT_THERE, NOT_THERE, NOT_THERE, policy=policy).state == "empty"
+
+
+def test_a_hold_without_end_never_empties() -> None:
+    """
+    `math.inf` means never.
+    """
+    policy = RefreshPolicy(empty_hold=math.inf)
+    outcomes = [x for _ in range(50) for x in (3600, NOT_THERE)]
+
+    assert after(Answer([A]), *outcomes, policy=policy).belief.endpoints == (A,)
+
+
+def test_an_answer_ends_the_hold() -> None:
+    """
+    Each run of emptiness is timed for itself.
+    """
+    decision = after(
+        *(Answer([A]), 5, NOT_THERE, 20, NOT_THERE, 1, Answer([A])),
+        *(5, NOT_THERE, 20, NOT_THERE, 5, NOT_THERE),
+    )
+
+    assert decision.belief.endpoints == (A,)
+
+
+def test_a_ring_that_was_emptied_refills_at_once() -> None:
+    """
+    Nobody waits for a confirmation of good news.
+    """
+    emptied = after(Answer([A]), NOT_THERE, 30, NOT_THERE, NOT_THERE).belief
+
+    decision = after(Answer([B]), belief=emptied)
+
+    assert (decision.belief.endpoints, decision.state) == ((B,), "fresh")
+
+
+def test_a_failure_changes_nothing_but_the_time() -> None:
+    """
+    Silence, SERVFAIL and garbage are no answers.
+    """
+    decision = after(Answer([A, B]), 5, FAILURE, 5, ResolveTimeout("timeout"))
+
+    assert decision.belief.endpoints == (A, B)
+    assert decision.belief.failures == 2
+    assert decision.state == "stale"
+
+
+def test_failures_neither_confirm_nor_deny_that_something_is_missing() -> None:
+    """
+    Between two answers they leave no trace.
+    """
+    decision = after(Answer([A, B]), 5, Answer([A]), FAILURE, Answer([A]))
+
+    assert decision.belief.endpoints == (A,)
+    assert decision.belief.failures == 0
+
+
+def test_a_ring_that_never_had_an_answer_is_starting() -> None:
+    """
+    Neither failures nor NXDOMAIN make it stale or empty.
+    """
+    assert after(FAILURE, FAILURE).state == "starting"
+    assert after(NOT_THERE, 60, NOT_THERE, 60, NOT_THERE).state == "starting"
+
+
+@pytest.mark.parametrize(
+    ("ttl", "wait"),
+    [(None, 5), (30, 5), (5, 5), (3, 3), (1, 1), (0.2, 1), (0, 1), (-1, 1), (2**31, 5)],
+)
+def test_a_ttl_shortens_the_interval_within_limits(ttl: float | None, wait: float) -> None:
+    """
+    Asking earlier than a cache expires is useless, asking later is late.
+    """
+    assert after(Answer([A], ttl)).wait == wait
+
+
+@pytest.mark.parametrize(
+    ("failures", "wait"), [(1, 0.25), (2, 0.5), (3, 1), (7, 15), (8, 15), (5000, 15)]
+)
+def test_retries_back_off(failures: int, wait: float) -> None:
+    """
+    Doubling from `retry` to `max_retry`, halved where the jitter is least; never overflowing.
+    """
+    assert after(FAILURE, belief=Belief(failures=failures - 1)).wait == wait
+
+
+@given(jitter=st.floats(0, 1, exclude_max=True), failures=st.integers(0, 100))
+def test_jitter_spreads_without_hurry(jitter: float, failures: int) -> None:
+    """
+    After success a wait is never shorter than planned, after failure never shorter than half.
+    """
+    good = decide(Belief(), Answer([A]), now=0, policy=POLICY, jitter=jitter)
+    bad = decide(Belief(failures=failures), FAILURE, now=0, policy=POLICY, jitter=jitter)
+
+    assert 5 <= good.wait < 5.5 + 1e-9
+    planned = min(0.5 * 2.0**failures, 30)
+    assert planned / 2 <= bad.wait <= planned
+
+
+def test_an_interval_below_the_least_counts() -> None:
+    """
+    Who asks for a short interval gets it without setting `min_interval` as well.
+    """
+    policy = RefreshPolicy(interval=0.2)
+
+    assert after(Answer([A]), policy=policy).wait == 0.2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"interval": 0},
+        {"interval": -1},
+        {"interval": math.inf},
+        {"interval": math.nan},
+        {"min_interval": 0},
+        {"jitter": -0.1},
+        {"jitter": 1.1},
+        {"retry": 0},
+        {"retry": 60},
+        {"max_retry": 0.1},
+        {"empty_hold": -1},
+        {"empty_hold": math.nan},
+        {"confirm": 0},
+    ],
+)
+def test_a_policy_that_cannot_work_is_refused(wrong: dict[str, float]) -> None:
+    """
+    The message names the option.
+    """
+    (option,) = wrong
+
+    with pytest.raises(ConfigError, match="retry" if option in ("retry", "max_retry") else option):
+        RefreshPolicy(**wrong)  # type: ignore[arg-type]
