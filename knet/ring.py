@@ -38,6 +38,7 @@ from knet.errors import (
     RingNotReady,
 )
 from knet.hashring import HashRing, Placement, Sliced
+from knet.hashring.hashing import xxh64
 from knet.refresh import Belief, Decision, RefreshPolicy, State, decide
 from knet.resolver import Answer, Resolver, ResolverProtocol, StaticResolver
 from knet.resolver.names import Family, Protocol, Question
@@ -269,6 +270,12 @@ class Ring:
             ConfigError: *key* holds a lone surrogate, so it has no UTF-8 form.
         """
         snapshot = self._snapshot
+        # One coroutine and no call: with a call for the lookup it takes a fifth longer. Whatever
+        # has no slots, no text or no snapshot yet fails in this line, which costs it nothing.
+        try:
+            return snapshot._table[xxh64(key.encode()) >> snapshot._shift]  # type: ignore[union-attr]
+        except (AttributeError, IndexError, UnicodeEncodeError):
+            pass
         if snapshot is None:
             snapshot = await self._first_snapshot()
         try:

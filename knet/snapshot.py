@@ -50,6 +50,8 @@ class Snapshot:
     __slots__ = (
         "__weakref__",
         "_digest",
+        "_shift",
+        "_table",
         "endpoints",
         "generation",
         "get",
@@ -67,6 +69,8 @@ class Snapshot:
     endpoints: tuple[Endpoint, ...]
     generation: int
     _digest: str | None
+    _table: Sequence[Endpoint]
+    _shift: int
 
     def __init__(self, placement: Placement[Endpoint], *, generation: int = 1) -> None:
         put = super().__setattr__
@@ -78,6 +82,9 @@ class Snapshot:
         put("endpoints", tuple(sorted(placement.members, key=lambda e: e.name)))
         put("generation", generation)
         put("_digest", None)
+        # Ring.get reads the slots itself, to spare a call; without slots it finds none and asks.
+        put("_table", getattr(placement, "_table", ()) if hasattr(placement, "_shift") else ())
+        put("_shift", getattr(placement, "_shift", 0))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Snapshot is frozen: cannot set {name!r}")
