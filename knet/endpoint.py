@@ -41,25 +41,17 @@ class Endpoint:
     weight: float = 1
 
     def __post_init__(self) -> None:
-        for what, text in (("name", self.name), ("address", self.address)):
-            if not isinstance(text, str):
-                raise TypeError(f"an endpoint's {what} must be a str, not {type(text).__name__}")
-            if not text:
-                raise ConfigError(f"an endpoint's {what} must not be empty")
-        port = self.port
-        if port is not None:
-            if type(port) is not int:
-                raise TypeError(f"an endpoint's port must be an int, not {type(port).__name__}")
-            if not 1 <= port <= 65535:
-                raise ConfigError(f"an endpoint's port must be 1 to 65535, got {port}")
-        weight = self.weight
-        if weight != 1:
-            if not isinstance(weight, (int, float)):
-                raise TypeError(
-                    f"an endpoint's weight must be a number, not {type(weight).__name__}"
-                )
-            if not 0 <= weight < math.inf:
-                raise ConfigError(f"an endpoint's weight must be finite and >= 0, got {weight}")
+        # A refresh makes a thousand of these on the event loop: the usual case is one expression.
+        if (
+            self.name.__class__ is str
+            and self.address.__class__ is str
+            and self.name
+            and self.address
+            and (self.port is None or (self.port.__class__ is int and 0 < self.port < 65536))
+            and self.weight == 1
+        ):
+            return
+        _check(self)
 
     def __str__(self) -> str:
         if self.port is None:
@@ -67,3 +59,21 @@ class Endpoint:
         if ":" in self.address:
             return f"[{self.address}]:{self.port}"
         return f"{self.address}:{self.port}"
+
+
+def _check(endpoint: Endpoint) -> None:
+    for what, text in (("name", endpoint.name), ("address", endpoint.address)):
+        if not isinstance(text, str):
+            raise TypeError(f"an endpoint's {what} must be a str, not {type(text).__name__}")
+        if not text:
+            raise ConfigError(f"an endpoint's {what} must not be empty")
+    port, weight = endpoint.port, endpoint.weight
+    if port is not None:
+        if type(port) is not int:
+            raise TypeError(f"an endpoint's port must be an int, not {type(port).__name__}")
+        if not 0 < port < 65536:
+            raise ConfigError(f"an endpoint's port must be 1 to 65535, got {port}")
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise TypeError(f"an endpoint's weight must be a number, not {type(weight).__name__}")
+    if not 0 <= weight < math.inf:
+        raise ConfigError(f"an endpoint's weight must be finite and >= 0, got {weight}")

@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator
-from itertools import repeat
+from itertools import islice, repeat
 from math import floor
 from typing import Any, Generic, Self, TypeVar
 
@@ -82,6 +82,10 @@ _FEW_POINTS = 2048
 # Where there are at least this many slots to a point, `get_n` hops over runs of slots with one owner.
 # Shorter runs are walked through slot by slot as fast, without the memory and the longer build.
 _SLOTS_PER_HOP = 6
+# Where runs are short, this many slots are looked at together.
+_SLOTS_PER_STEP = 16
+# Up to this many members of `get_n` are told apart by comparing each with each.
+_FEW_MEMBERS = 8
 # The hops from the last 255 slots of a run to the next one; from further back a hop is 255 slots.
 _HOPS = bytes(range(255, 0, -1))
 
@@ -192,35 +196,47 @@ class HashRing(Generic[M]):
         table = self._table
         if not table:
             raise no_members(self._members)
+        if n > _FEW_MEMBERS:
+            return tuple(islice(self._walk(table[slot], slot), n))
         slots = self._slots
         hops = self._hops
-        wanted = n if n < self._owners else self._owners  # noqa: FURB136 - a call costs 10 %
-        # By identity: every reference in the table is to one of the members, and comparing two
-        # dataclasses takes longer than all the rest.
+        # Compared by identity, with a loop: all references in the table are to the members, and an
+        # `in` would compare endpoints field by field, which takes longer than all the rest.
         last = table[slot]
-        found = {id(last): last}
+        found = [last]
+        more = (n if n < self._owners else self._owners) - 1  # noqa: FURB136 - min() is slower
         if hops is not None:
-            while len(found) < wanted:
+            while more:
                 slot += hops[slot]
                 if slot == slots:
                     slot = 0
                 member = table[slot]
-                found[id(member)] = member
+                for known in found:
+                    if known is member:
+                        break
+                else:
+                    found.append(member)
+                    more -= 1
         else:
             slot += 1
-            while len(found) < wanted:
-                for member in table[slot : slot + 16]:
+            while more:
+                for member in table[slot : slot + _SLOTS_PER_STEP]:
                     if member is not last:
                         last = member
-                        found[id(member)] = member
-                        if len(found) == wanted:
-                            break
-                slot += 16
+                        for known in found:
+                            if known is member:
+                                break
+                        else:
+                            found.append(member)
+                            more -= 1
+                            if not more:
+                                break
+                slot += _SLOTS_PER_STEP
                 if slot >= slots:
                     slot = 0
-        if wanted < n:
-            return (*found.values(), *self._landless[: n - wanted])
-        return tuple(found.values())
+        if len(found) < n:
+            found += self._landless[: n - len(found)]
+        return tuple(found)
 
     def get_many(self, keys: Iterable[str | bytes]) -> list[M]:
         """
@@ -421,7 +437,7 @@ def _table_by_runs(
     yield
     table: list[Any] = [None] * slots
     landed = bytearray(len(pointed))
-    low = 0
+    low, below = 0, -1
     for first in range(0, len(ordered), _RUNS_PER_SLICE):
         for point in ordered[first : first + _RUNS_PER_SLICE]:
             high = (point >> shift) + 1
@@ -431,8 +447,9 @@ def _table_by_runs(
             index = owner_of[point]
             table[low:high] = [pointed[index][0].member] * (high - low)
             landed[index] = 1
-            if starts is not None:
+            if starts is not None and index != below:
                 starts.append(low)
+            below = index
             low = high
         yield
     # Past the last point the first one follows.

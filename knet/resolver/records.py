@@ -193,7 +193,7 @@ def distinct_names(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     Kubernetes never needs this. Other registries list one host with several ports, and pods on one
     machine share an address.
     """
-    found = tuple(endpoints)
+    found = tuple(dict.fromkeys(endpoints))
     shared = {name for name, count in Counter(e.name for e in found).items() if count > 1}
     if not shared:
         return found
