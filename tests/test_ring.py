@@ -45,6 +45,15 @@ KEYS = [f"user-{i}" for i in range(500)]
 STEADY = RefreshPolicy(jitter=0)
 
 
+@pytest.fixture(autouse=True)
+async def _no_task_is_left(anyio_backend: object) -> AsyncIterator[None]:  # noqa: F811
+    """
+    After every test no task of knet is running.
+    """
+    yield
+    assert not [task for task in anyio.get_running_tasks() if "knet" in (task.name or "")]
+
+
 def ring_of(resolver: FakeResolver, **options: Any) -> Ring:
     return Ring("web.prod", resolver=resolver, **{"refresh": STEADY, **options})
 
