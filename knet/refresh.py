@@ -165,7 +165,8 @@ def decide(
     backoff = policy.retry * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
     # Between the half and the whole of it: apart from each other, and never a hot loop.
     wait = min(backoff, policy.max_retry) * (0.5 + 0.5 * jitter)
-    after = replace(belief, failures=failures)
+    # It breaks a run of answers that say that nothing is left: those must be in a row.
+    after = replace(belief, failures=failures, gone_at=None, gone=0)
     return Decision(after, _unconfirmed(after), wait)
 
 

@@ -16,7 +16,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
@@ -37,7 +37,7 @@ from knet.errors import (
     RingMisused,
     RingNotReady,
 )
-from knet.hashring import HashRing, Placement, Sliced
+from knet.hashring import HashRing, Placement
 from knet.hashring.hashing import xxh64
 from knet.refresh import Belief, Decision, RefreshPolicy, State, decide
 from knet.resolver import Answer, Resolver, ResolverProtocol, StaticResolver
@@ -47,6 +47,8 @@ from knet.snapshot import Change, Snapshot
 __all__ = ["Ring", "RingStats"]
 
 _logger = logging.getLogger("knet")
+
+_PLACEMENT = ("members", "get", "get_n", "get_many", "walk", "get_hash", "share", "replace")
 
 # A build gives way to other tasks after this many seconds of work.
 _SLICE = 0.00025
@@ -729,16 +731,17 @@ async def _built(
     """
     Return *present* with other members, built in slices if it can be.
     """
-    if not isinstance(present, Sliced):
+    replacing: Callable[..., Generator[None, None, Placement[Endpoint]]] | None
+    replacing = getattr(present, "replacing", None)
+    if replacing is None:
         return present.replace(endpoints)
-    steps = present.replacing(endpoints)
+    steps = replacing(endpoints)
     began = time.perf_counter()
     while True:
         try:
             next(steps)
         except StopIteration as done:
-            built: Placement[Endpoint] = done.value
-            return built
+            return done.value
         if time.perf_counter() - began > _SLICE:
             await checkpoint()
             began = time.perf_counter()

@@ -54,7 +54,7 @@ def test_endpoints_sort_by_name_then_address_then_port() -> None:
         Endpoint("b", "10.0.0.2", 3),
     ]
 
-    assert sorted(reversed(ordered)) == ordered
+    assert sorted([ordered[2], ordered[0], ordered[3], ordered[1]]) == ordered
 
 
 def test_an_endpoint_cannot_be_changed() -> None:

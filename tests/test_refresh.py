@@ -229,11 +229,24 @@ def test_failures_neither_confirm_nor_deny_that_something_is_missing() -> None:
     assert decision.belief.failures == 0
 
 
+def test_an_outage_does_not_count_towards_the_hold() -> None:
+    """
+    Time in which nobody answered says nothing about the pods.
+    """
+    decision = after(
+        *(Answer([A]), 5, NOT_THERE, 1, NOT_THERE),
+        *(1, FAILURE, 600, FAILURE, 1, NOT_THERE),
+    )
+
+    assert decision.belief.endpoints == (A,)
+
+
 def test_a_ring_that_never_had_an_answer_is_starting() -> None:
     """
     Neither failures nor NXDOMAIN make it stale or empty.
     """
     assert after(FAILURE, FAILURE).state == "starting"
+    assert after(NOT_THERE).wait == POLICY.min_interval
     assert after(NOT_THERE, 60, NOT_THERE, 60, NOT_THERE).state == "starting"
 
 

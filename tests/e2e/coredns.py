@@ -1,0 +1,200 @@
+"""
+A real CoreDNS on loopback, serving the Services of a `FakeKubeAPI`.
+
+Knows how to find the binary, to start and stop it, and to ask it with dnspython. The Corefile is
+kubeadm's without `cache`, so that DNS shows a change within milliseconds: `ttl 30`, answers
+shuffled by `loadbalance`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rdatatype
+
+__all__ = ["ZONE", "CoreDNS", "find_binary"]
+
+HOST = "127.0.0.1"
+ZONE = "cluster.local"
+
+COREFILE = """\
+.:{port} {{
+    bind {host}
+    errors
+    kubernetes {zone} {{
+        endpoint {api}
+        ttl 30
+    }}
+    loadbalance
+}}
+"""
+
+
+@functools.cache
+def find_binary() -> str | None:
+    """
+    Return the path of CoreDNS: `$COREDNS_BIN`, on the PATH, or where `go install` puts it.
+    """
+    found = os.environ.get("COREDNS_BIN") or shutil.which("coredns")
+    if found is None and (go := shutil.which("go")):
+        gopath = subprocess.run(
+            [go, "env", "GOPATH"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        found = shutil.which("coredns", path=str(Path(gopath) / "bin"))
+    return found and str(Path(found).absolute())
+
+
+def reserve_port() -> tuple[int, socket.socket]:
+    """
+    Return a port that is free for UDP and TCP, and a socket to close when it is given up.
+
+    CoreDNS listens with SO_REUSEPORT, so a second one on the same port would not fail but answer
+    half of the queries. The socket never listens; it keeps other test runs away, also while the
+    server is stopped. Ports lie below those that systems give to clients, since a client's socket
+    may come to sit on the port in the meantime.
+    """
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        ):
+            try:
+                tcp.bind((HOST, port))
+                udp.bind((HOST, port))
+            except OSError:
+                continue
+        reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind((HOST, port))
+        return port, reserved
+
+
+class CoreDNS:
+    """
+    One CoreDNS process; a context manager, inside which it may be stopped and started again.
+
+    Args:
+        binary: Path of the executable.
+        api: URL of the Kubernetes API.
+        directory: Where its Corefile and its log go.
+    """
+
+    def __init__(self, binary: str, api: str, directory: Path) -> None:
+        self.port, self._reserved = reserve_port()
+        self._binary = binary
+        self._directory = directory
+        self._corefile = directory / "Corefile"
+        self._log = directory / "coredns.log"
+        self._corefile.write_text(COREFILE.format(host=HOST, port=self.port, zone=ZONE, api=api))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """
+        Where it listens, as a nameserver is written.
+        """
+        return f"{HOST}:{self.port}"
+
+    def __enter__(self) -> CoreDNS:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+        self._reserved.close()
+
+    def start(self) -> None:
+        """
+        Start it and return once it answers for the zone.
+        """
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binary, "-conf", self._corefile],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._directory,
+                # In particular no KUBECONFIG, and none of the variables of a pod.
+                env={"PATH": os.defpath, "HOME": str(self._directory)},
+            )
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            log_text = self._log.read_text(errors="replace")
+            if self._process.poll() is not None:
+                raise RuntimeError(f"coredns ended with {self._process.returncode}:\n{log_text}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"coredns does not answer:\n{log_text}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """
+        Stop it, if it runs, and wait for its end.
+        """
+        if self._process is not None:
+            self._process.kill()  # it has nothing to save
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """
+        Make it hang: its sockets stay open and nothing comes back, until `resume` or `stop`.
+        """
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """
+        Let it go on; what it was asked meanwhile is answered late.
+        """
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def query(self, name: str, rdtype: str = "A", *, tcp: bool = False) -> dns.message.Message:
+        """
+        Ask once, without EDNS, and return what came; a truncated answer is returned as it is.
+        """
+        query = dns.message.make_query(name, rdtype, use_edns=False)
+        ask = dns.query.tcp if tcp else dns.query.udp
+        return ask(query, HOST, port=self.port, timeout=5)
+
+    def wait_for(self, name: str, wanted: set[str], rdtype: str = "A") -> None:
+        """
+        Return once *name* answers with exactly the addresses *wanted*.
+        """
+        deadline = time.monotonic() + 10
+        while (found := self.addresses(name, rdtype)) != wanted:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} {rdtype}: {len(found)} of {len(wanted)} addresses")
+            time.sleep(0.002)
+
+    def addresses(self, name: str, rdtype: str = "A") -> set[str]:
+        """
+        Return the addresses of *name*, asked for over TCP so that none is missing.
+        """
+        kind = dns.rdatatype.from_text(rdtype)
+        answer = self.query(name, rdtype, tcp=True).answer
+        return {record.address for rrset in answer if rrset.rdtype == kind for record in rrset}
+
+    def _answers(self) -> bool:
+        try:
+            # This name is there as soon as the plugin has seen the whole API.
+            return bool(self.query(f"dns-version.{ZONE}.", "TXT", tcp=True).answer)
+        except (dns.exception.DNSException, OSError):
+            return False
