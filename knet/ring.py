@@ -741,7 +741,8 @@ async def _built(
         try:
             next(steps)
         except StopIteration as done:
-            return done.value
+            placement: Placement[Endpoint] = done.value
+            return placement
         if time.perf_counter() - began > _SLICE:
             await checkpoint()
             began = time.perf_counter()

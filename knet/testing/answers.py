@@ -1,72 +1,46 @@
 """
 What CoreDNS answers about a `Zone`: a question goes in, a `Reply` comes out.
 
-Pure. The rules are those of CoreDNS's ``kubernetes`` plugin, quirks included, as they were seen
-on the wire: no ready pod is NXDOMAIN; TXT at a bare namespace is NXDOMAIN, any other type NODATA; ``http.tcp.SVC`` answers like ``_http._tcp.SVC``; SRV
-targets repeat the case in which the zone was asked.
+Pure. The rules are those of CoreDNS's ``kubernetes`` plugin as seen on the wire, surprises
+included: no ready pod is NXDOMAIN, as if the Service did not exist; a dual-stack pod counts twice
+for the weight of SRV records; ``http.tcp.SVC`` answers like ``_http._tcp.SVC``; SRV targets end
+in the zone as the question spelled it, upper and lower case.
 """
 
 from __future__ import annotations
 
-import socket
-import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
+import dns.name
 import dns.rcode
+import dns.rdata
+import dns.rdataclass
 import dns.rdatatype
+import dns.rrset
+from dns.rdatatype import AAAA, CNAME, SOA, SRV, A, RdataType
 
 from knet.testing.zone import Pod, Port, Zone, dashed
 
-__all__ = ["Answers", "Record", "Reply", "wire_name"]
+__all__ = ["Answers", "Reply"]
 
-A = dns.rdatatype.A
-AAAA = dns.rdatatype.AAAA
-CNAME = dns.rdatatype.CNAME
-NS = dns.rdatatype.NS
-SOA = dns.rdatatype.SOA
-SRV = dns.rdatatype.SRV
-TXT = dns.rdatatype.TXT
-
-# Asked 0x20-style, one name has thousands of spellings; each is an entry.
-_REMEMBERED = 64
 _MAX_ALIASES = 8
+_REMEMBERED = 64
 
 
-class Record(NamedTuple):
+class Reply(NamedTuple):
     """
-    One resource record, nearly on the wire.
+    An answer before it is made to fit.
 
-    Attributes:
-        owner: Its name, as wire labels.
-        rest: Everything after the owner: type, class, ttl, length and data, uncompressed.
-        target: The name that ends *rest*, if one does: later owners may point at it.
-    """
-
-    owner: bytes
-    rest: bytes
-    target: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """
-    An answer before it is made to fit: sections of records and the two bits that matter.
-
-    Attributes:
-        rcode: As in the header.
-        authoritative: The AA bit.
-        truncated: Sets the TC bit whatever the size.
+    Each record is an RRset of its own, so that an answer can be cut between any two and keeps
+    its order; all are shared, so not to be changed.
     """
 
-    rcode: int = dns.rcode.NOERROR
-    authoritative: bool = True
-    truncated: bool = False
-    answer: Sequence[Record] = ()
-    authority: Sequence[Record] = ()
-    additional: Sequence[Record] = ()
+    rcode: dns.rcode.Rcode = dns.rcode.NOERROR
+    answer: Sequence[dns.rrset.RRset] = ()
+    authority: Sequence[dns.rrset.RRset] = ()
+    additional: Sequence[dns.rrset.RRset] = ()
 
 
 class _Address(NamedTuple):
@@ -75,24 +49,9 @@ class _Address(NamedTuple):
     """
 
     pod: Pod
-    label: bytes
-    rdtype: int
-    packed: bytes
-
-
-def wire_name(labels: Iterable[bytes]) -> bytes:
-    """
-    Labels as an uncompressed wire name, the root label added.
-    """
-    return b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
-
-
-def _split(name: str) -> tuple[bytes, ...]:
-    return tuple(label.encode("ascii") for label in name.split("."))
-
-
-def _rest(rdtype: int, ttl: int, data: bytes) -> bytes:
-    return struct.pack("!HHIH", rdtype, 1, ttl, len(data)) + data
+    label: str
+    rdtype: RdataType
+    text: str
 
 
 class Answers:
@@ -105,184 +64,130 @@ class Answers:
 
     def __init__(self, zone: Zone) -> None:
         self.zone = zone
-        self._origin = _split(zone.origin)
-        self._made: dict[tuple[tuple[bytes, ...], int], Reply] = {}
+        self._origin = dns.name.from_text(zone.origin)
+        self._addresses = tuple(_ready_addresses(zone.pods))
+        self._made: dict[tuple[tuple[bytes, ...], RdataType], Reply] = {}
 
-    @cached_property
-    def _addresses(self) -> tuple[_Address, ...]:
-        return tuple(_addresses(self.zone.pods))
-
-    def find(self, labels: tuple[bytes, ...], rdtype: int) -> Reply:
+    def find(self, name: dns.name.Name, rdtype: RdataType) -> Reply:
         """
-        Answer one question.
-
-        Args:
-            labels: Of the name as it was asked, without the root label.
-            rdtype: The number of the record type.
-
-        Returns:
-            The full answer in the order of the pods; shared, so not to be changed.
+        Answer one question, in full and in the order of the pods.
         """
-        key = (labels, rdtype)
+        key = (name.labels, rdtype)  # unlike a name, its labels have upper and lower case
         reply = self._made.get(key)
         if reply is None:
             if len(self._made) >= _REMEMBERED:
                 self._made.clear()
-            reply = self._made[key] = self._find(labels, rdtype)
+            reply = self._made[key] = self._find(name, rdtype)
         return reply
 
-    def negative(self, labels: tuple[bytes, ...], rcode: int = dns.rcode.NOERROR) -> Reply:
+    def negative(self, rcode: dns.rcode.Rcode = dns.rcode.NOERROR) -> Reply:
         """
         NXDOMAIN or, without *rcode*, NODATA: no answer and the zone's SOA.
         """
-        return Reply(rcode, authority=(self._soa(labels),))
+        return Reply(rcode, authority=(self._soa(),))
 
-    def _find(self, labels: tuple[bytes, ...], rdtype: int, hops: int = _MAX_ALIASES) -> Reply:
-        if not self._holds(labels):
-            return Reply(dns.rcode.SERVFAIL, authoritative=False)
-        nodata = self.negative(labels)
-        nxdomain = self.negative(labels, dns.rcode.NXDOMAIN)
-        below = tuple(label.lower() for label in labels[: len(labels) - len(self._origin)])
-        if rdtype == SOA:
-            return nodata if below else Reply(answer=nodata.authority)
-        if below == (b"dns-version",) and rdtype == TXT:
-            return Reply(answer=(Record(wire_name(labels), _rest(TXT, 28800, b"\x051.1.0")),))
-        if self._is_bare(below):
-            return nxdomain if rdtype == TXT else nodata
-        if len(below) < 3 or below[-1] != b"svc":
-            return nxdomain
-        target = self.zone.aliases.get((below[-3].decode("latin-1"), below[-2].decode("latin-1")))
-        if target is not None:
-            if len(below) > 3:
-                return nxdomain
-            return self._alias(labels, target, rdtype, hops)
-        found, ports = self._below_service(below)
-        if not found:
-            return nxdomain
-        if rdtype in (A, AAAA):
-            records = tuple(_address_records(labels, found, self.zone.ttl, rdtype))
-            return Reply(answer=records) if records else nodata
-        if rdtype == SRV:
-            return self._srv(labels, found, ports) if ports else nodata
-        return nodata
+    def _find(self, name: dns.name.Name, rdtype: RdataType, hops: int = _MAX_ALIASES) -> Reply:
+        if not name.is_subdomain(self._origin):
+            return Reply(dns.rcode.SERVFAIL)
+        below = name.relativize(self._origin).canonicalize()
+        match [label.decode("latin-1") for label in below.labels]:
+            case [] if rdtype == SOA:
+                return Reply(answer=(self._soa(),))
+            case [] | ["svc"]:
+                return self.negative()
+            case [namespace, "svc"] if namespace in self._namespaces():
+                return self.negative()
+            case [service, namespace, "svc"] if (service, namespace) in self.zone.aliases:
+                return self._alias(name, self.zone.aliases[service, namespace], rdtype, hops)
+            case [*prefix, self.zone.service, self.zone.namespace, "svc"]:
+                return self._service(name, prefix, rdtype)
+        return self.negative(dns.rcode.NXDOMAIN)
 
-    def _is_bare(self, below: tuple[bytes, ...]) -> bool:
-        """
-        Whether the name exists without having records: the zone itself, ``svc``, a namespace.
-        """
-        if below in ((), (b"svc",), (b"pod",), (b"ns", b"dns")):
-            return True
-        if len(below) != 2 or below[1] != b"svc":
-            return False
-        namespace = below[0].decode("latin-1")
-        return namespace == self.zone.namespace or any(
-            namespace == other for _, other in self.zone.aliases
-        )
+    def _namespaces(self) -> set[str]:
+        return {self.zone.namespace, *(namespace for _, namespace in self.zone.aliases)}
 
-    def _below_service(self, below: tuple[bytes, ...]) -> tuple[Sequence[_Address], Sequence[Port]]:
+    def _service(self, name: dns.name.Name, prefix: Sequence[str], rdtype: RdataType) -> Reply:
         """
-        The addresses a name under ``svc`` stands for, and the ports it asks for.
+        The Service itself, one pod (a *prefix* of one label) or one port (of two).
         """
-        here = (self.zone.service.encode(), self.zone.namespace.encode(), b"svc")
-        if below[-3:] != here:
-            return (), ()
-        prefix = below[:-3]
-        if not prefix:
-            return self._addresses, self.zone.ports
+        found, ports = self._addresses, self.zone.ports
         if len(prefix) == 1:
-            return tuple(one for one in self._addresses if one.label == prefix[0]), self.zone.ports
-        if len(prefix) == 2:
-            # CoreDNS takes one underscore off, and does not mind if there is none.
-            name, protocol = (label.decode("latin-1").removeprefix("_") for label in prefix)
+            found = tuple(one for one in found if one.label == prefix[0])
+        elif len(prefix) == 2:
+            wanted, protocol = (label.removeprefix("_") for label in prefix)
+            # An empty name, from ``_._tcp``, means any.
             ports = tuple(
                 port
-                for port in self.zone.ports
-                # An empty name, from ``_._tcp``, means any.
-                if name in ("", port.name) and protocol in ("", port.protocol)
+                for port in ports
+                if wanted in ("", port.name) and protocol in ("", port.protocol)
             )
-            if ports:
-                return self._addresses, ports
-        return (), ()
+            found = found if ports else ()
+        if not found or len(prefix) > 2:
+            return self.negative(dns.rcode.NXDOMAIN)
+        if rdtype == SRV and ports:
+            return self._srv(name, found, ports)
+        owner, ttl = name.to_text(), self.zone.ttl
+        texts = dict.fromkeys(one.text for one in found if one.rdtype == rdtype)
+        records = tuple(_record(owner, ttl, rdtype, text) for text in texts)
+        return Reply(answer=records) if records else self.negative()
 
-    def _srv(
-        self, labels: tuple[bytes, ...], found: Sequence[_Address], ports: Sequence[Port]
-    ) -> Reply:
-        zone = self.zone
-        owner = wire_name(labels)
-        parent = wire_name(
-            (*_split(f"{zone.service}.{zone.namespace}.svc"), *labels[-len(self._origin) :])
-        )
+    def _srv(self, name: dns.name.Name, found: Sequence[_Address], ports: Sequence[Port]) -> Reply:
+        owner, ttl = name.to_text(), self.zone.ttl
+        _, origin = name.split(len(self._origin))
+        parent = f"{self.zone.service}.{self.zone.namespace}.svc.{origin}"
         # Addresses are counted, not records: a dual-stack pod with a hostname counts twice.
         weight = max(1, 100 // (len(found) * len(ports)))
-        answer: dict[tuple[bytes, int], Record] = {}
-        additional: dict[tuple[bytes, bytes], Record] = {}
-        for one in found:
-            target = bytes((len(one.label),)) + one.label + parent
-            for each in ports:
-                number = one.pod.ports.get(each.name, each.number)
-                if (target, number) not in answer:
-                    data = struct.pack("!HHH", 0, weight, number) + target
-                    rest = _rest(SRV, zone.ttl, data)
-                    answer[target, number] = Record(owner, rest, target)
-            if (target, one.packed) not in additional:
-                rest = _rest(one.rdtype, zone.ttl, one.packed)
-                additional[target, one.packed] = Record(target, rest)
-        return Reply(answer=tuple(answer.values()), additional=tuple(additional.values()))
+        pairs = dict.fromkeys(
+            (one.label, one.pod.ports.get(port.name, port.number))
+            for one in found
+            for port in ports
+        )
+        answer = tuple(
+            _record(owner, ttl, SRV, f"0 {weight} {number} {label}.{parent}")
+            for label, number in pairs
+        )
+        hosts = dict.fromkeys((one.label, one.rdtype, one.text) for one in found)
+        additional = tuple(
+            _record(f"{label}.{parent}", ttl, rdtype, text) for label, rdtype, text in hosts
+        )
+        return Reply(answer=answer, additional=additional)
 
-    def _alias(self, labels: tuple[bytes, ...], target: str, rdtype: int, hops: int) -> Reply:
+    def _alias(self, name: dns.name.Name, target: str, rdtype: RdataType, hops: int) -> Reply:
         """
         The CNAME of an ExternalName Service and, inside this zone, what it leads to.
         """
         if rdtype not in (A, AAAA, CNAME):
-            return self.negative(labels)
-        goal = _split(target)
-        data = wire_name(goal)
-        cname = Record(wire_name(labels), _rest(CNAME, self.zone.ttl, data), data)
-        if rdtype == CNAME or not self._holds(goal):
+            return self.negative()
+        cname = _record(name.to_text(), self.zone.ttl, CNAME, target)
+        goal = dns.name.from_text(target)
+        if rdtype == CNAME or not goal.is_subdomain(self._origin):
             return Reply(answer=(cname,))
         further = self._find(goal, rdtype, hops - 1).answer if hops > 1 else ()
         # A chain that ends nowhere, or never, is answered as if it did not begin.
-        return Reply(answer=(cname, *further)) if further else self.negative(labels)
+        return Reply(answer=(cname, *further)) if further else self.negative()
 
-    def _holds(self, labels: tuple[bytes, ...]) -> bool:
-        """
-        Whether a name is in this zone.
-        """
-        depth = len(labels) - len(self._origin)
-        return depth >= 0 and tuple(one.lower() for one in labels[depth:]) == self._origin
-
-    def _soa(self, labels: tuple[bytes, ...]) -> Record:
-        depth = len(self._origin)
-        origin = labels[-depth:] if self._holds(labels) else self._origin
-        data = (
-            wire_name((b"ns", b"dns", *origin))
-            + wire_name((b"hostmaster", *origin))
-            + struct.pack("!IIIII", self.zone.serial, 7200, 1800, 86400, self.zone.ttl)
-        )
-        return Record(wire_name(origin), _rest(SOA, self.zone.ttl, data))
+    def _soa(self) -> dns.rrset.RRset:
+        origin, ttl = self._origin.to_text(), self.zone.ttl
+        text = f"ns.dns.{origin} hostmaster.{origin} {self.zone.serial} 7200 1800 86400 {ttl}"
+        return _record(origin, ttl, SOA, text)
 
 
-def _addresses(pods: Iterable[Pod]) -> list[_Address]:
+def _ready_addresses(pods: Iterable[Pod]) -> Iterator[_Address]:
     """
     The addresses of the ready pods, all IPv4 before all IPv6: slices hold one family each.
     """
-    found: list[_Address] = []
-    for rdtype, family in ((A, socket.AF_INET), (AAAA, socket.AF_INET6)):
+    for rdtype in (A, AAAA):
         for pod in pods:
-            for address in pod.addresses:
-                if pod.ready and (":" in address) == (rdtype == AAAA):
-                    label = (pod.hostname or dashed(address)).encode("ascii")
-                    packed = socket.inet_pton(family, address)
-                    found.append(_Address(pod, label, rdtype, packed))
-    return found
+            for text in pod.addresses:
+                if pod.ready and (":" in text) == (rdtype == AAAA):
+                    yield _Address(pod, pod.hostname or dashed(text), rdtype, text)
 
 
-def _address_records(
-    labels: tuple[bytes, ...], found: Iterable[_Address], ttl: int, rdtype: int
-) -> list[Record]:
+@lru_cache(maxsize=20_000)
+def _record(owner: str, ttl: int, rdtype: RdataType, text: str) -> dns.rrset.RRset:
     """
-    One record per different address, in order.
+    One record; remembered, as after a change most records of a large Service are the same.
     """
-    owner = wire_name(labels)
-    packed = dict.fromkeys(one.packed for one in found if one.rdtype == rdtype)
-    return [Record(owner, _rest(rdtype, ttl, data)) for data in packed]
+    # Generic, because dnspython before 2.9 compresses SRV targets, and CoreDNS never does.
+    rdata = dns.rdata.from_text(dns.rdataclass.IN, rdtype, text).to_generic()
+    return dns.rrset.from_rdata(owner, ttl, rdata)

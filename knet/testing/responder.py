@@ -12,18 +12,20 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
+import dns.rrset
 
 from knet.errors import ConfigError
-from knet.testing.answers import Answers, Record, Reply
-from knet.testing.wire import Asked, limit_of, read, render
-from knet.testing.zone import Family, Zone
+from knet.testing.answers import Answers, Reply
+from knet.testing.wire import LARGEST, read, refusal, response, size_limit, write
+from knet.testing.zone import Zone
 
 __all__ = ["Fault", "FaultKind", "Outcome", "Query", "Respond", "Responder", "Transport"]
 
@@ -44,12 +46,12 @@ Transport = Literal["udp", "tcp"]
 Respond: TypeAlias = Callable[[dns.message.Message], "dns.message.Message | bytes | None"]
 
 _LOGGED = 10_000
-_RCODES = {
-    "SERVFAIL": dns.rcode.SERVFAIL,
-    "REFUSED": dns.rcode.REFUSED,
-    "NOTIMP": dns.rcode.NOTIMP,
-    "FORMERR": dns.rcode.FORMERR,
-}
+_SHUFFLED = (dns.rdatatype.A, dns.rdatatype.AAAA)
+# Small answers are written afresh. Of a large one there are a few orders, each written once;
+# and large ones are few, unless each query has a cookie or a mix of cases of its own.
+_LARGE = 4096
+_ORDERS = 8
+_REMEMBERED = 64
 # Some kinds mean little over the other transport.
 _USUAL_TRANSPORT: dict[str, Transport] = {"TRUNCATE": "udp", "CLOSE": "tcp"}
 
@@ -124,10 +126,14 @@ class Outcome:
     close: bool = False
 
 
-@dataclass(slots=True, eq=False)
 class Responder:
     """
     What the controls change and the server reads.
+
+    Args:
+        zone: The state before the first change.
+        rng: For orders and garbage.
+        shuffle: Answer addresses in random order.
 
     Attributes:
         lock: Held for every change, and while an answer is made.
@@ -139,102 +145,124 @@ class Responder:
         log: The latest queries.
     """
 
-    answers: Answers
-    rng: random.Random
-    shuffle: bool
-    lock: threading.Condition = field(default_factory=threading.Condition)
-    faults: list[Fault] = field(default_factory=list)
-    delay: float = 0.0
-    respond: Respond | None = None
-    trouble: BaseException | None = None
-    seen: int = 0
-    log: deque[Query] = field(default_factory=lambda: deque(maxlen=_LOGGED))
+    def __init__(self, zone: Zone, rng: random.Random, *, shuffle: bool) -> None:
+        self.lock = threading.Condition()
+        self.faults: list[Fault] = []
+        self.delay = 0.0
+        self.respond: Respond | None = None
+        self.trouble: Exception | None = None
+        self.seen = 0
+        self.log: deque[Query] = deque(maxlen=_LOGGED)
+        self._rng = rng
+        self._shuffle = shuffle
+        self.zone = zone
 
     @property
     def zone(self) -> Zone:
         """
         The state the next query is answered from.
         """
-        return self.answers.zone
+        return self._answers.zone
 
-    def handle(self, wire: bytes, transport: Transport, *, family: Family) -> Outcome:
-        """
-        Decide about one query.
-
-        Args:
-            wire: The query.
-            transport: How it came.
-            family: ``"ipv4"`` or ``"ipv6"``: how the client is connected.
-        """
-        asked = read(wire)
-        if asked is None:
-            return Outcome(None)
-        if isinstance(asked, bytes):
-            return Outcome(asked, self.delay)
-        name = asked.message.question[0].name.to_text(omit_final_dot=True)
-        query = Query(name, dns.rdatatype.to_text(asked.rdtype), transport, time.monotonic())
+    @zone.setter
+    def zone(self, zone: Zone) -> None:
         with self.lock:
-            fault = self._fault_for(query)
+            self._answers = Answers(zone)
+            self._written: dict[tuple[bytes, bool, int], bytes] = {}
+
+    def handle(self, wire: bytes, transport: Transport) -> Outcome:
+        """
+        Decide about one query, which came as *wire* by *transport*.
+        """
+        query = read(wire)
+        if query is None:
+            return Outcome(None)
+        tcp = transport == "tcp"
+        limit = size_limit(query, tcp=tcp)
+        refused = refusal(query)
+        if refused is not None:
+            return Outcome(write(response(query, Reply(refused)), limit), self.delay)
+        question = query.question[0]
+        name = question.name.to_text(omit_final_dot=True)
+        entry = Query(name, dns.rdatatype.to_text(question.rdtype), transport, time.monotonic())
+        with self.lock:
+            fault = self._fault_for(entry)
             respond = self.respond if fault is None else None
         # Without the lock: the hook may wait for a thread that wants to use a control.
-        own = None if respond is None else self._own_answer(respond, asked)
+        own = None if respond is None else self._own_answer(respond, query)
         with self.lock:
-            outcome = self._decide(asked, fault, own, tcp=transport == "tcp", family=family)
+            if own is not None:
+                outcome = Outcome(own, self.delay)
+            elif fault is not None:
+                outcome = self._go_wrong(fault.kind, query, limit)
+            else:
+                outcome = Outcome(self._usual(query, wire, limit, tcp=tcp), self.delay)
             # Logged last: who saw a query may change the zone, and that query not notice.
-            self.log.append(query)
+            self.log.append(entry)
             self.seen += 1
             self.lock.notify_all()
         return outcome
 
-    def reply_to(self, asked: Asked) -> Reply:
+    def answer(self, query: dns.message.Message) -> dns.message.Message:
         """
-        The usual answer, shuffled if this server shuffles.
+        The usual answer, not yet cut, shuffled if this server shuffles.
         """
-        reply = self.answers.find(asked.labels, asked.rdtype)
-        if not self.shuffle:
-            return reply
-        answer, additional = reply.answer, reply.additional
-        if asked.rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA) and len(answer) > 1:
-            # CNAMEs end in a target and keep their place before the addresses.
-            chain = [one for one in answer if one.target]
-            answer = chain + self._shuffled([one for one in answer if not one.target])
-        if len(additional) > 1:
-            additional = self._shuffled(additional)
-        return replace(reply, answer=answer, additional=additional)
+        refused = refusal(query)
+        if refused is not None:
+            return response(query, Reply(refused))
+        question = query.question[0]
+        with self.lock:
+            message = response(query, self._answers.find(question.name, question.rdtype))
+            if self._shuffle:
+                message.answer = self._shuffled(message.answer)
+                message.additional = self._shuffled(message.additional)
+        return message
 
-    def _shuffled(self, records: Sequence[Record]) -> list[Record]:
-        mixed = list(records)
-        self.rng.shuffle(mixed)
-        return mixed
+    def _shuffled(self, records: Iterable[dns.rrset.RRset]) -> list[dns.rrset.RRset]:
+        """
+        Addresses in random order; CNAMEs stay before them, SRV records where they are.
+        """
+        return sorted(
+            records, key=lambda one: self._rng.random() if one.rdtype in _SHUFFLED else -1
+        )
 
-    def _decide(
-        self, asked: Asked, fault: Fault | None, own: bytes | None, *, tcp: bool, family: Family
-    ) -> Outcome:
-        if own is not None:
-            return Outcome(own, self.delay)
-        kind = None if fault is None else fault.kind
+    def _usual(self, query: dns.message.Message, wire: bytes, limit: int, *, tcp: bool) -> bytes:
+        """
+        The usual answer as bytes, remembered if it is large.
+        """
+        order = self._rng.randrange(_ORDERS) if self._shuffle else 0
+        # But for its id, a query that is the same gets an answer that is the same.
+        key = (wire[2:], tcp, order)
+        written = self._written.get(key)
+        if written is not None:
+            return wire[:2] + written[2:]
+        written = write(self.answer(query), limit)
+        if len(written) > _LARGE and len(self._written) < _REMEMBERED:
+            self._written[key] = written
+        return written
+
+    def _go_wrong(self, kind: FaultKind, query: dns.message.Message, limit: int) -> Outcome:
         if kind == "SILENCE":
             return Outcome(None)
         if kind == "CLOSE":
             return Outcome(None, self.delay, close=True)
         if kind == "GARBAGE":
-            return Outcome(self._garbage(asked), self.delay)
-        if kind in _RCODES:
-            reply = Reply(_RCODES[kind], authoritative=False)
-        elif kind == "NXDOMAIN":
-            reply = self.answers.negative(asked.labels, dns.rcode.NXDOMAIN)
-        elif kind == "NODATA":
-            reply = self.answers.negative(asked.labels)
+            # A header that promises one question and one answer; then a pointer to nowhere.
+            start = query.id.to_bytes(2, "big") + bytes.fromhex("8180 0001 0001 0000 0000 ffff")
+            return Outcome(start + self._rng.randbytes(40), self.delay)
+        if kind in ("NXDOMAIN", "NODATA"):
+            rcode = dns.rcode.NXDOMAIN if kind == "NXDOMAIN" else dns.rcode.NOERROR
+            message = response(query, self._answers.negative(rcode))
+        elif kind in ("TRUNCATE", "WRONG_ID"):
+            message = self.answer(query)
+            if kind == "WRONG_ID":
+                message.id ^= 0x5555
+            else:
+                message.flags |= dns.flags.TC
+                del message.answer[len(message.answer) // 2 :], message.additional[:]
         else:
-            reply = self.reply_to(asked)
-        if kind == "TRUNCATE":
-            half = reply.answer[: len(reply.answer) // 2]
-            reply = replace(reply, answer=half, additional=(), truncated=True)
-        udp_family = None if tcp else family
-        wire = render(asked, reply, limit=limit_of(asked, tcp=tcp), udp_family=udp_family)
-        if kind == "WRONG_ID":
-            wire = (asked.message.id ^ 0x5555).to_bytes(2, "big") + wire[2:]
-        return Outcome(wire, self.delay)
+            message = response(query, Reply(dns.rcode.from_text(kind)))
+        return Outcome(write(message, limit), self.delay)
 
     def _fault_for(self, query: Query) -> Fault | None:
         for fault in reversed(self.faults):
@@ -246,24 +274,19 @@ class Responder:
                 return fault
         return None
 
-    def _garbage(self, asked: Asked) -> bytes:
-        # A header that promises one question and one answer; then a pointer to nowhere.
-        start = asked.message.id.to_bytes(2, "big") + bytes.fromhex("8180 0001 0001 0000 0000 ffff")
-        return start + self.rng.randbytes(40)
-
-    def _own_answer(self, respond: Respond, asked: Asked) -> bytes | None:
+    def _own_answer(self, respond: Respond, query: dns.message.Message) -> bytes | None:
         """
         What the user's hook says, as bytes; SERVFAIL where it raises.
         """
         try:
-            said = respond(asked.message)
+            said = respond(query)
             if said is None or isinstance(said, bytes):
                 return said
-            return said.to_wire(max_size=65535)
+            return said.to_wire(max_size=LARGEST)
         except Exception as error:  # noqa: BLE001 - a test's own code; reported on closing
             if self.trouble is None:
                 self.trouble = error
-            return render(asked, Reply(dns.rcode.SERVFAIL, authoritative=False), limit=512)
+            return write(response(query, Reply(dns.rcode.SERVFAIL)), LARGEST)
 
 
 def type_number(text: str) -> dns.rdatatype.RdataType:

@@ -18,11 +18,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from knet.testing.responder import Responder
-from knet.testing.zone import Family
 
 __all__ = ["Server"]
 
-_SOCKET_FAMILY = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _ATTEMPTS = 100
 # CoreDNS closes an idle TCP connection after this many seconds.
 _IDLE = 10.0
@@ -46,7 +44,7 @@ class Server:
 
     def __init__(self, responder: Responder, *, host: str, port: int, tcp: bool) -> None:
         self._responder = responder
-        self._family: Family = "ipv6" if ":" in host else "ipv4"
+        self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._host = host
         self._udp_socket, self._tcp_socket = self._bind(port)
         self.port: int = self._udp_socket.getsockname()[1]
@@ -96,7 +94,7 @@ class Server:
     def _bind(self, port: int) -> tuple[socket.socket, socket.socket]:
         last: OSError | None = None
         for _ in range(1 if port else _ATTEMPTS):
-            udp = socket.socket(_SOCKET_FAMILY[self._family], socket.SOCK_DGRAM)
+            udp = socket.socket(self._family, socket.SOCK_DGRAM)
             try:
                 udp.bind((self._host, port))
                 tcp = self._bind_tcp(udp.getsockname()[1])
@@ -104,9 +102,6 @@ class Server:
                 udp.close()
                 last = error
                 continue
-            except BaseException:
-                udp.close()
-                raise
             # A burst of queries should meet a slow answer, not a full buffer.
             with contextlib.suppress(OSError):
                 udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
@@ -119,14 +114,14 @@ class Server:
         """
         A TCP socket that holds the port and refuses connections until it listens.
         """
-        tcp = socket.socket(_SOCKET_FAMILY[self._family], socket.SOCK_STREAM)
+        tcp = socket.socket(self._family, socket.SOCK_STREAM)
+        tcp.setblocking(False)
+        if os.name == "posix":
+            # Closed connections linger on the port, and are no reason to refuse it.
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            if os.name == "posix":
-                # Closed connections linger on the port, and are no reason to refuse it.
-                tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tcp.bind((self._host, port))
-            tcp.setblocking(False)
-        except BaseException:
+        except OSError:
             tcp.close()
             raise
         return tcp
@@ -146,7 +141,7 @@ class Server:
     async def _serve(self, tcp: bool) -> None:
         loop = asyncio.get_running_loop()
         datagrams, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self._responder, self._family), sock=self._udp_socket
+            lambda: _Datagrams(self._responder), sock=self._udp_socket
         )
         if tcp:
             await self._set_tcp(True)
@@ -163,7 +158,7 @@ class Server:
         if enabled and self._listener is None:
             loop = asyncio.get_running_loop()
             self._listener = await loop.create_server(
-                lambda: _Connection(self._responder, self._family, self._connections),
+                lambda: _Connection(self._responder, self._connections),
                 sock=self._tcp_socket,
                 backlog=_BACKLOG,
             )
@@ -182,9 +177,8 @@ class _Datagrams(asyncio.DatagramProtocol):
     The UDP side.
     """
 
-    def __init__(self, responder: Responder, family: Family) -> None:
+    def __init__(self, responder: Responder) -> None:
         self._responder = responder
-        self._family: Family = family
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -192,7 +186,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        outcome = self._responder.handle(data, "udp", family=self._family)
+        outcome = self._responder.handle(data, "udp")
         if outcome.wire is not None:
             _later(outcome.delay, self._send, outcome.wire, addr)
 
@@ -207,9 +201,8 @@ class _Connection(asyncio.Protocol):
     One TCP connection: any number of length-prefixed queries, answered in order.
     """
 
-    def __init__(self, responder: Responder, family: Family, connections: set[_Connection]) -> None:
+    def __init__(self, responder: Responder, connections: set[_Connection]) -> None:
         self._responder = responder
-        self._family: Family = family
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
@@ -234,7 +227,7 @@ class _Connection(asyncio.Protocol):
                 return
             wire = bytes(self._received[2:end])
             del self._received[:end]
-            outcome = self._responder.handle(wire, "tcp", family=self._family)
+            outcome = self._responder.handle(wire, "tcp")
             if outcome.close:
                 _later(outcome.delay, self.close)
                 return

@@ -13,7 +13,7 @@ import random
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +26,6 @@ import dns.name
 import dns.rrset
 
 from knet.errors import ConfigError
-from knet.testing.answers import Answers
 from knet.testing.responder import (
     Fault,
     FaultKind,
@@ -37,23 +36,22 @@ from knet.testing.responder import (
     type_number,
 )
 from knet.testing.server import Server
-from knet.testing.wire import limit_of, read, render
+from knet.testing.wire import LARGEST, write
 from knet.testing.zone import (
     Addresses,
     Family,
     Pod,
     Port,
     Zone,
+    check_int,
     is_address,
     ports_from,
     split_service,
-    with_addresses,
 )
 
 __all__ = ["HeadlessService"]
 
 _NETWORKS = ("10.244.0.0/16", "fd00:244::/64")
-_MAX_TTL = 2**31 - 1
 _LOOK_AGAIN = 0.002
 
 
@@ -124,17 +122,11 @@ class HeadlessService:
         self._stateful = stateful
         self._addresses = Addresses(networks, families)
         self._host = _loopback(host)
-        self._port = _listening_port(port)
+        self._port = check_int(port, "port", 0, 65535)
         self._tcp = tcp
-        zone = Zone(
-            name,
-            namespace,
-            origin,
-            ports=ports_from(ports),
-            ttl=_seconds(ttl),
-            serial=int(time.time()),
-        )
-        self._responder = Responder(Answers(zone), random.Random(seed), shuffle)
+        zone = Zone(name, namespace, origin, ports=ports_from(ports), serial=int(time.time()))
+        self._responder = Responder(zone, random.Random(seed), shuffle=shuffle)
+        self.set_ttl(ttl)
         if isinstance(pods, int) and not isinstance(pods, bool):
             self.scale(pods)
         elif isinstance(pods, (str, bool)):
@@ -168,7 +160,12 @@ class HeadlessService:
         Raises:
             Exception: What `respond` raised while answering, if it did.
         """
-        self._stop()
+        server = self._server
+        if server is not None:
+            if server.is_own_thread:
+                raise RuntimeError("a headless service cannot be closed from its respond hook")
+            self._server = None
+            server.close()
         trouble, self._responder.trouble = self._responder.trouble, None
         if trouble is not None:
             raise trouble
@@ -182,13 +179,12 @@ class HeadlessService:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if exc is None:
+        try:
             self.close()
-            return
-        self._stop()
-        if self._responder.trouble is not None:
-            exc.add_note(f"the respond hook of {self.name} raised {self._responder.trouble!r}")
-            self._responder.trouble = None
+        except Exception as trouble:
+            if exc is None:
+                raise
+            exc.add_note(f"closing {self.name} raised {trouble!r}")
 
     async def __aenter__(self) -> Self:
         return self.start()
@@ -256,23 +252,19 @@ class HeadlessService:
         Going down a StatefulSet loses its highest ordinals; a Deployment its unready pods first,
         then its youngest. Going up each new pod is ready.
         """
-        if isinstance(n, bool) or not isinstance(n, int):
-            raise TypeError(f"a number of pods must be an int, not {type(n).__name__}")
-        if n < 0:
-            raise ConfigError(f"a number of pods must not be negative, got {n}")
+        check_int(n, "number of pods", 0)
         with self._responder.lock:
-            pods = list(self.pods)
-            if n < len(pods):
-                goes_last = _ordinal if self._stateful else _age
-                doomed = sorted(range(len(pods)), key=lambda at: goes_last(pods[at], at))[n:]
-                pods = [pod for at, pod in enumerate(pods) if at not in set(doomed)]
-            used = self._used(pods)
-            hostnames = self._free_hostnames(pods)
-            while len(pods) < n:
-                pod = Pod(self._addresses.give(used), hostname=next(hostnames))
+            by_age = self.pods
+            last_to_go_first = sorted(by_age, key=_ordinal if self._stateful else _is_unready)
+            kept = {id(pod) for pod in last_to_go_first[:n]}
+            pods = [pod for pod in by_age if id(pod) in kept]
+            used = _addresses_of(pods)
+            for hostname in itertools.islice(self._free_hostnames(pods), n - len(pods)):
+                pod = Pod(self._addresses.give(used), hostname=hostname)
                 used.update(pod.addresses)
                 pods.append(pod)
-            return self._put(pods=tuple(pods)).pods
+            self._put(pods=tuple(pods))
+            return self.pods
 
     def add(self, pod: Pod | str | None = None) -> Pod:
         """
@@ -290,7 +282,7 @@ class HeadlessService:
         """
         with self._responder.lock:
             zone = self._responder.zone
-            made = self._complete(self._made(pod), zone.pods)
+            made = self._complete(_pod(pod), zone.pods)
             self._put(pods=(*zone.pods, zone.check(made)))
             return made
 
@@ -325,9 +317,8 @@ class HeadlessService:
             zone = self._responder.zone
             at = zone.find(pod)
             old = zone.pods[at]
-            made = Pod(hostname=old.hostname) if new is None else self._made(new)
             # The old address is still in use here, so that the new one differs.
-            made = self._complete(made, zone.pods, hostname=old.hostname)
+            made = self._complete(_pod(new), zone.pods, hostname=old.hostname)
             self._put(pods=zone.changed(at, zone.check(made, instead_of=at)))
             return made
 
@@ -355,7 +346,7 @@ class HeadlessService:
         """
         Change the seconds in every answer to come.
         """
-        self._put(ttl=_seconds(ttl))
+        self._put(ttl=check_int(ttl, "ttl", 0, 2**31 - 1))
 
     def alias(self, service: str, target: str) -> None:
         """
@@ -372,13 +363,10 @@ class HeadlessService:
             raise ConfigError(f"an alias lives in the zone {zone.origin!r}, got {service!r}")
         if (name, namespace) == (zone.service, zone.namespace):
             raise ConfigError(f"{self.name} is the headless service itself")
-        goal = target.removesuffix(".")
         try:
-            dns.name.from_text(goal)
+            goal = dns.name.from_text(target).to_text()
         except dns.exception.DNSException as error:
             raise ConfigError(f"not a DNS name: {target!r} ({error})") from None
-        if not goal.isascii() or not goal:
-            raise ConfigError(f"not a DNS name in ASCII: {target!r}")
         with self._responder.lock:
             zone = self._responder.zone
             self._put(aliases={**zone.aliases, (name, namespace): goal})
@@ -412,7 +400,8 @@ class HeadlessService:
         Raises:
             ConfigError: There is no such kind, type or transport.
         """
-        self._begin(Fault(kind, times, rdtype, transport))
+        with self._responder.lock:
+            self._responder.faults.append(Fault(kind, times, rdtype, transport))
 
     @contextmanager
     def failing(
@@ -427,14 +416,14 @@ class HeadlessService:
         `fail` for the length of a ``with`` block; other faults stand as they are.
         """
         fault = Fault(kind, times, rdtype, transport)
-        self._begin(fault)
+        with self._responder.lock:
+            self._responder.faults.append(fault)
         try:
             yield
         finally:
-            with self._responder.lock:
-                # Used up, or healed meanwhile, it is no longer there.
-                if fault in self._responder.faults:
-                    self._responder.faults.remove(fault)
+            # Used up, or healed meanwhile, it is no longer there.
+            with self._responder.lock, suppress(ValueError):
+                self._responder.faults.remove(fault)
 
     def delay(self, seconds: float) -> None:
         """
@@ -496,14 +485,10 @@ class HeadlessService:
         """
         The usual answer to *query*, whole, as a message of one's own to look at or alter.
         """
-        asked = read(query.to_wire())
-        if asked is None:
+        if query.flags & dns.flags.QR:
             raise ConfigError("not a query: it has the QR bit set")
-        if isinstance(asked, bytes):
-            return dns.message.from_wire(asked)
-        with self._responder.lock:
-            reply = self._responder.reply_to(asked)
-        return dns.message.from_wire(render(asked, reply, limit=limit_of(asked, tcp=True)))
+        # There and back again, because the records are shared.
+        return dns.message.from_wire(write(self._responder.answer(query), LARGEST))
 
     def answer_with(
         self, *records: str, additional: Iterable[str] = (), rdtype: str | None = None
@@ -586,15 +571,6 @@ class HeadlessService:
 
     # --- inside
 
-    def _stop(self) -> None:
-        server = self._server
-        if server is None:
-            return
-        if server.is_own_thread:
-            raise RuntimeError("a headless service cannot be closed from its respond hook")
-        self._server = None
-        server.close()
-
     def _queries_or_late(self, n: int, timeout: float) -> tuple[Query, ...]:
         with self._responder.lock:
             seen = self._responder.seen
@@ -602,18 +578,13 @@ class HeadlessService:
                 raise TimeoutError(f"{self.name} got {seen} of {n} queries in {timeout} s")
             return tuple(self._responder.log)
 
-    def _begin(self, fault: Fault) -> None:
-        with self._responder.lock:
-            self._responder.faults.append(fault)
-
-    def _put(self, **changes: Any) -> Zone:
+    def _put(self, **changes: Any) -> None:
         """
         The one place where the zone is swapped.
         """
         with self._responder.lock:
-            zone = replace(self._responder.zone, serial=int(time.time()), **changes)
-            self._responder.answers = Answers(zone)
-            return zone
+            now = int(time.time())
+            self._responder.zone = replace(self._responder.zone, serial=now, **changes)
 
     def _alter(self, pod: Pod | str, **changes: Any) -> Pod:
         with self._responder.lock:
@@ -623,54 +594,51 @@ class HeadlessService:
             self._put(pods=zone.changed(at, made))
             return made
 
-    def _made(self, pod: Pod | str | None) -> Pod:
-        if pod is None:
-            return Pod()
-        if isinstance(pod, str):
-            return Pod(pod) if is_address(pod) else Pod(hostname=pod)
-        if isinstance(pod, Pod):
-            return pod
-        raise TypeError(f"expected a Pod, an address or a hostname, not {pod!r}")
-
     def _complete(self, pod: Pod, others: tuple[Pod, ...], *, hostname: str | None = None) -> Pod:
         """
         *pod* with the address and hostname it left open.
         """
-        if not pod.addresses:
-            pod = with_addresses(pod, self._addresses.give(self._used(others)))
-        if pod.hostname is None and hostname is None:
-            hostname = next(self._free_hostnames(others))
-        return pod if pod.hostname is not None else replace(pod, hostname=hostname)
+        return replace(
+            pod,
+            addresses=pod.addresses or self._addresses.give(_addresses_of(others)),
+            hostname=pod.hostname or hostname or next(self._free_hostnames(others)),
+        )
 
     def _free_hostnames(self, pods: Iterable[Pod]) -> Iterator[str | None]:
         """
         The free ordinals of a StatefulSet, lowest first; in a Deployment `None` for ever.
         """
+        if not self._stateful:
+            return itertools.repeat(None)
         taken = {pod.hostname for pod in pods}
-        service = self._responder.zone.service
-        for ordinal in itertools.count():
-            hostname = f"{service}-{ordinal}" if self._stateful else None
-            if hostname is None or hostname not in taken:
-                yield hostname
-
-    @staticmethod
-    def _used(pods: Iterable[Pod]) -> set[str]:
-        return {address for pod in pods for address in pod.addresses}
+        ordinals = (f"{self._responder.zone.service}-{n}" for n in itertools.count())
+        return (hostname for hostname in ordinals if hostname not in taken)
 
 
-def _ordinal(pod: Pod, at: int) -> tuple[int, int]:
-    """
-    How long a StatefulSet keeps a pod when it shrinks; lowest stays longest.
-    """
+def _ordinal(pod: Pod) -> int:
     number = pod.name.rpartition("-")[2]
-    return (int(number), at) if number.isdecimal() else (-1, at)
+    return int(number) if number.isdecimal() else -1
 
 
-def _age(pod: Pod, at: int) -> tuple[int, int]:
+def _is_unready(pod: Pod) -> bool:
+    return not pod.ready
+
+
+def _addresses_of(pods: Iterable[Pod]) -> set[str]:
+    return {address for pod in pods for address in pod.addresses}
+
+
+def _pod(pod: Pod | str | None) -> Pod:
     """
-    How long a Deployment keeps a pod when it shrinks; lowest stays longest.
+    What `add` and `replace` take, as a `Pod`.
     """
-    return (0 if pod.ready else 1, at)
+    if pod is None:
+        return Pod()
+    if isinstance(pod, str):
+        return Pod(pod) if is_address(pod) else Pod(hostname=pod)
+    if isinstance(pod, Pod):
+        return pod
+    raise TypeError(f"expected a Pod, an address or a hostname, not {pod!r}")
 
 
 def _loopback(host: str) -> str:
@@ -681,22 +649,6 @@ def _loopback(host: str) -> str:
     if not address.is_loopback:
         raise ConfigError(f"host must be a loopback address, got {host!r}")
     return str(address)
-
-
-def _listening_port(port: int) -> int:
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise TypeError(f"port must be an int, not {type(port).__name__}")
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"port must be 0 to 65535, got {port}")
-    return port
-
-
-def _seconds(ttl: int) -> int:
-    if isinstance(ttl, bool) or not isinstance(ttl, int):
-        raise TypeError(f"ttl must be an int, not {type(ttl).__name__}")
-    if not 0 <= ttl <= _MAX_TTL:
-        raise ConfigError(f"ttl must be 0 to {_MAX_TTL} seconds, got {ttl}")
-    return ttl
 
 
 def _rrset(line: str) -> dns.rrset.RRset:

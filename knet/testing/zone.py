@@ -10,7 +10,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from math import inf
 from types import MappingProxyType
 from typing import Literal, cast
 
@@ -40,14 +42,15 @@ def check_label(text: str, what: str) -> str:
     return text
 
 
-def check_number(number: int, what: str) -> int:
+def check_int(number: int, what: str, low: int, high: float = inf) -> int:
     """
-    Return *number*; raise unless it is a port, 1 to 65535.
+    Return *number*; raise unless it is an int from *low* to *high*.
     """
     if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"{what} must be an int, not {type(number).__name__}")
-    if not 1 <= number <= 65535:
-        raise ConfigError(f"{what} must be 1 to 65535, got {number}")
+        raise TypeError(f"a {what} must be an int, not {type(number).__name__}")
+    if not low <= number <= high:
+        allowed = f"{low} to {high}" if high < inf else f"at least {low}"
+        raise ConfigError(f"a {what} must be {allowed}, got {number}")
     return number
 
 
@@ -87,7 +90,7 @@ class Port:
     def __post_init__(self) -> None:
         if self.name != "":
             check_label(self.name, "port name")
-        check_number(self.number, f"port {self.name!r}")
+        check_int(self.number, "port's number", 1, 65535)
         if self.protocol not in _PROTOCOLS:
             raise ConfigError(f"a protocol is one of {_PROTOCOLS}, got {self.protocol!r}")
 
@@ -142,8 +145,8 @@ class Pod:
         if hostname is not None:
             check_label(hostname, "pod's hostname")
         own = dict(ports or {})
-        for name, number in own.items():
-            check_number(number, f"a pod's port {name!r}")
+        for number in own.values():
+            check_int(number, "pod's port", 1, 65535)
         object.__setattr__(self, "addresses", tuple(spelled))
         object.__setattr__(self, "hostname", hostname)
         object.__setattr__(self, "ready", bool(ready))
@@ -180,7 +183,7 @@ class Zone:
         ports: The Service's ports; a Service may have none.
         ttl: Seconds, of every record.
         serial: Of the SOA record; Unix time of the last change.
-        aliases: ExternalName Services: (service, namespace) to a target name without final dot.
+        aliases: ExternalName Services: (service, namespace) to a target name.
     """
 
     service: str
@@ -277,7 +280,6 @@ class Addresses:
 
     def __init__(self, networks: Iterable[str], families: Iterable[str]) -> None:
         self._networks: dict[str, ipaddress.IPv4Network | ipaddress.IPv6Network] = {}
-        self._next: dict[str, int] = {}
         for text in networks:
             try:
                 network = ipaddress.ip_network(text, strict=False)
@@ -287,7 +289,6 @@ class Addresses:
             if family in self._networks:
                 raise ConfigError(f"one network per family is enough, got a second: {text!r}")
             self._networks[family] = network
-            self._next[family] = _FIRST_HOST
         self.families = tuple(dict.fromkeys(families))
         if not self.families:
             raise ConfigError("a service has at least one family: 'ipv4', 'ipv6' or both")
@@ -296,6 +297,7 @@ class Addresses:
                 raise ConfigError(f"a family is 'ipv4' or 'ipv6', got {family!r}")
             if family not in self._networks:
                 raise ConfigError(f"no network gives {family} addresses: {list(networks)}")
+        self._hosts = {family: cycle(_hosts(network)) for family, network in self._networks.items()}
 
     def give(self, used: set[str]) -> tuple[str, ...]:
         """
@@ -307,20 +309,15 @@ class Addresses:
         return tuple(self._give(family, used) for family in self.families)
 
     def _give(self, family: str, used: set[str]) -> str:
-        network = self._networks[family]
-        last = network.num_addresses - 1  # the broadcast address, left out
-        for number in self._candidates(self._next[family], last, len(used)):
-            address = str(network[number])
+        for address in islice(self._hosts[family], len(used) + 1):
             if address not in used:
-                self._next[family] = number + 1
                 return address
-        raise ConfigError(f"no address is left in {network}: give a wider network")
+        raise ConfigError(f"no address is left in {self._networks[family]}: give a wider network")
 
-    @staticmethod
-    def _candidates(start: int, end: int, taken: int) -> Iterator[int]:
-        span = end - _FIRST_HOST
-        for step in range(min(span, taken + 1)):
-            yield _FIRST_HOST + (start - _FIRST_HOST + step) % span
+
+def _hosts(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Iterator[str]:
+    last = network.num_addresses - 1  # the broadcast address, left out
+    return (str(network[number]) for number in range(_FIRST_HOST, last))
 
 
 def split_service(text: str) -> tuple[str, str, str]:
@@ -376,10 +373,3 @@ def ports_from(
     if len(set(names)) != len(names):
         raise ConfigError(f"the ports of a service have different names, got {names}")
     return tuple(made)
-
-
-def with_addresses(pod: Pod, addresses: tuple[str, ...]) -> Pod:
-    """
-    *pod* with *addresses*, unless it brought its own.
-    """
-    return pod if pod.addresses else replace(pod, addresses=addresses)

@@ -229,6 +229,16 @@ def test_the_case_of_the_question_is_repeated() -> None:
         assert owners(ask(service, "WeB.PROD.svc.Cluster.LOCAL")) == {"WeB.PROD.svc.Cluster.LOCAL."}
 
 
+def test_srv_targets_keep_their_case_but_for_the_zone() -> None:
+    """
+    A client that varies the case of its questions sees the case of its answers vary.
+    """
+    with HeadlessService("web.prod", pods=1) as service:
+        for zone in ("Cluster.LOCAL.", "cluster.local."):
+            reply = ask(service, f"_HTTP._tcp.Web.PROD.svc.{zone}", "SRV")
+            assert data(reply) == [f"0 100 8080 10-244-0-2.web.prod.svc.{zone}"]
+
+
 def test_a_service_lives_in_the_zone_it_was_given() -> None:
     with HeadlessService("web.prod.svc.example.org.") as service:
         assert service.name == "web.prod.svc.example.org"
@@ -321,6 +331,14 @@ def test_each_cut_answer_holds_other_pods() -> None:
 def test_tcp_carries_a_thousand_pods_whole() -> None:
     with HeadlessService("web.prod", pods=1000) as service:
         assert len(addresses(service, tcp=True)) == 1000
+
+
+def test_a_large_answer_has_few_orders_and_never_outlives_a_change() -> None:
+    with HeadlessService("web.prod", pods=300, seed=1) as service:
+        orders = {tuple(data(ask(service, tcp=True))) for _ in range(20)}
+        assert 1 < len(orders) <= 8
+        service.scale(299)
+        assert len(addresses(service, tcp=True)) == 299
 
 
 def test_tcp_too_has_a_ceiling() -> None:

@@ -1,0 +1,278 @@
+"""
+The options of the `knet` command, and how it ends.
+
+Exit codes: 0 done, 1 failed, 2 asked for in a wrong way, 130 ended by Ctrl-C. An error of knet is
+one line on standard error.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+
+from knet import ConfigError, KnetError
+from knet.cli import lookups
+from knet.cli.lookups import Family, Protocol, Target
+from knet.cli.loop import Backend, is_installed, run
+
+__all__ = ["app"]
+
+T = TypeVar("T")
+
+_DISTRIBUTION = "knet-ring"
+
+# Seconds that the demo takes: time to look on, or just enough for a log.
+_LIVE_SECONDS = 20.0
+_PLAIN_SECONDS = 6.0
+_MIN_PODS, _MAX_PODS = 2, 50
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_Service = Annotated[
+    str,
+    typer.Argument(
+        help="The headless Service: `web`, `web.prod`, or the whole name, "
+        "`web.prod.svc.cluster.local`.",
+        show_default=False,
+    ),
+]
+_Port = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBER|NAME",
+        help="A number asks for A/AAAA records and adds that port. A name, such as `http`, asks for "
+        "SRV records and takes port and hostname from there.",
+        show_default="no port",
+    ),
+]
+_Protocol = Annotated[Protocol, typer.Option(help="The protocol of a named port.")]
+_Family = Annotated[Family, typer.Option(help="auto: IPv4 where there is any, else IPv6.")]
+_Nameservers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--nameserver",
+        metavar="ADDRESS",
+        help="A DNS server, `10.96.0.10` or `127.0.0.1:5353`; repeat it for more.",
+        show_default="/etc/resolv.conf",
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+_Backend = Annotated[Backend, typer.Option(help="The event loop to run on.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            version = importlib.metadata.version(_DISTRIBUTION)
+        except importlib.metadata.PackageNotFoundError:
+            version = "(not installed)"
+        typer.echo(f"knet {version}")
+        raise typer.Exit
+
+
+@app.callback()
+def knet(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """
+    Every request for a key at the same pod of a Kubernetes headless Service.
+
+    Start with `knet demo`, which needs no cluster.
+    """
+    # What the ring logs, the commands say themselves.
+    logging.getLogger("knet").addHandler(logging.NullHandler())
+
+
+@app.command()
+def demo(
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Lines of text, as on a pipe, instead of the live picture."),
+    ] = False,
+    pods: Annotated[
+        int, typer.Option(min=_MIN_PODS, max=_MAX_PODS, help="How many pods there are at first.")
+    ] = 5,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0,
+            max=3600.0,
+            help="About how long it takes.",
+            show_default=f"{_LIVE_SECONDS:g}, plain {_PLAIN_SECONDS:g}",
+        ),
+    ] = None,
+    backend: _Backend = "asyncio",
+) -> None:
+    """
+    See it work, on this machine, with no cluster.
+
+    Starts pods that really answer, on 127.0.0.1, and a DNS server in front of them, and sends the
+    requests of 1,000 users each to its pod while a pod joins, pods die, one restarts, and DNS goes
+    down.
+
+    Ends with what happened in each act, and exits with 0 only if every pick worked, every request
+    was answered by the picked pod, and no key moved without cause.
+    """
+    # Imported here because the other commands can do without dnspython, and start sooner.
+    from knet.cli.demo import play  # noqa: PLC0415
+    from knet.cli.screen import LiveView, PlainView, summary  # noqa: PLC0415
+    from knet.cli.verdict import judge  # noqa: PLC0415
+
+    console = Console()
+    live = not plain and console.is_terminal and not console.is_dumb_terminal
+    if not (console.encoding or "").startswith("utf"):
+        live = False  # bars and cells are no ASCII
+    length = seconds or (_LIVE_SECONDS if live else _PLAIN_SECONDS)
+    with LiveView(console) if live else PlainView(console) as view:
+        outcome = _run(lambda: play(view, pods=pods, seconds=length), backend)
+    console.print()
+    console.print(summary(outcome.acts))
+    console.print()
+    for note in outcome.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=not live)
+    faults = judge(outcome.acts)
+    for fault in faults:
+        _complain(fault)
+    if faults:
+        raise typer.Exit(1)
+    console.print("All was right: no failed pick, no wrong pod, no key moved without cause.")
+
+
+@app.command()
+def resolve(
+    service: _Service,
+    port: _Port = None,
+    protocol: _Protocol = "tcp",
+    family: _Family = "auto",
+    nameserver: _Nameservers = None,
+    json: _Json = False,
+    backend: _Backend = "asyncio",
+) -> None:
+    """
+    Look a service up once, as a ring would.
+
+    With `--json`: an object with `service`, `name` (the DNS name that answered), `ttl` (seconds or
+    null), `complete` (false where the answer was cut off) and `endpoints`, a list of objects with
+    `name`, `address` and `port` (or null).
+
+    Example: `knet resolve web.prod --port http`
+    """
+    target = _target(service, port, protocol, family, nameserver)
+    _run(lambda: lookups.resolve(target, as_json=json), backend)
+
+
+@app.command()
+def get(
+    service: _Service,
+    keys: Annotated[list[str], typer.Argument(help="What is routed.", show_default=False)],
+    port: _Port = None,
+    protocol: _Protocol = "tcp",
+    family: _Family = "auto",
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, help="How many pods for each key, best first.")
+    ] = 1,
+    nameserver: _Nameservers = None,
+    json: _Json = False,
+    backend: _Backend = "asyncio",
+) -> None:
+    """
+    Say which pod each key belongs to.
+
+    The picks are those of every `knet.Ring` that sees the same pods under the same names. Names
+    differ between a `--port` that is a number or left out (addresses) and one that is a name
+    (hostnames): ask as your program does.
+
+    With `--json`: for each key an object with `key` and `endpoints`, most preferred first, as
+    `knet resolve` has them.
+
+    Example: `knet get web.prod user-42 user-43 --port http -n 2`
+    """
+    target = _target(service, port, protocol, family, nameserver)
+    _run(lambda: lookups.get(target, keys, count=count, as_json=json), backend)
+
+
+@app.command()
+def watch(
+    service: _Service,
+    port: _Port = None,
+    protocol: _Protocol = "tcp",
+    family: _Family = "auto",
+    interval: Annotated[
+        float, typer.Option(help="Seconds between lookups, at most; a shorter TTL shortens it.")
+    ] = 5.0,
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, help="End after so many changes.", show_default="until Ctrl-C"),
+    ] = None,
+    nameserver: _Nameservers = None,
+    json: _Json = False,
+    backend: _Backend = "asyncio",
+) -> None:
+    """
+    Follow a service, a line for each change.
+
+    The first line is what there is. Then one for each change of the endpoints, with the share of
+    all keys that moved, or of the ring's state: fresh, stale (DNS fails, the last pods are kept) or
+    empty.
+
+    With `--json`: objects with `time`, `event` (`start`, `change` or `state`), `generation`,
+    `state`, `endpoints`, `added`, `removed`, `moved` (0 to 1) and `error` (the last failure, while
+    not fresh, or null).
+
+    Example: `knet watch web.prod --port http --interval 1`
+    """
+    target = _target(service, port, protocol, family, nameserver)
+    _run(
+        lambda: lookups.watch(target, interval=interval, changes=count, as_json=json),
+        backend,
+    )
+
+
+def _target(
+    service: str,
+    port: str | None,
+    protocol: Protocol,
+    family: Family,
+    nameservers: list[str] | None,
+) -> Target:
+    number = port is not None and port.isascii() and port.isdecimal()
+    return Target(
+        service,
+        int(port) if port is not None and number else port,
+        protocol,
+        family,
+        tuple(nameservers or ()),
+    )
+
+
+def _run(main: Callable[[], Awaitable[T]], backend: Backend) -> T:
+    """
+    Run *main* to its end; what goes wrong becomes a line and an exit code.
+    """
+    if not is_installed(backend):
+        raise typer.BadParameter(f"{backend} is not installed", param_hint="--backend")
+    try:
+        return run(main, backend)
+    except KnetError as error:
+        _complain(error)
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _complain(what: object) -> None:
+    typer.echo(f"knet: {' '.join(str(what).split())}", err=True)

@@ -1,0 +1,244 @@
+"""
+`knet resolve`, `knet get` and `knet watch`: one service, asked once or followed.
+
+Here questions are asked and answers printed; options are read elsewhere. On a pipe nothing is
+coloured, cut off or wrapped, and JSON is one object a line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import anyio
+from rich.console import Console
+
+from knet import Answer, Change, Endpoint, HashRing, RefreshPolicy, Resolver, Ring
+
+__all__ = ["Family", "Protocol", "Target", "get", "resolve", "watch"]
+
+Family = Literal["auto", "ipv4", "ipv6"]
+Protocol = Literal["tcp", "udp", "sctp"]
+
+# A ring tells of changes as they happen; its state has to be looked at.
+_LOOK_AGAIN = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Which pods are asked for, and whom.
+
+    Attributes:
+        service: As `knet.Ring` takes it, and the next three likewise.
+        port: A number, a name, or `None`.
+        protocol: Of a named port.
+        family: Of the addresses.
+        nameservers: Whom to ask; none: those of `/etc/resolv.conf`.
+    """
+
+    service: str
+    port: int | str | None = None
+    protocol: Protocol = "tcp"
+    family: Family = "auto"
+    nameservers: tuple[str, ...] = ()
+
+    def resolver(self) -> Resolver:
+        return Resolver(nameservers=self.nameservers or None)
+
+    async def resolve(self) -> Answer:
+        """
+        Look the service up once.
+        """
+        return await self.resolver().resolve(
+            self.service, port=self.port, protocol=self.protocol, family=self.family
+        )
+
+    def ring(self, refresh: RefreshPolicy) -> Ring:
+        """
+        Make a ring that follows the service.
+        """
+        return Ring(
+            self.service,
+            port=self.port,
+            protocol=self.protocol,
+            family=self.family,
+            resolver=self.resolver(),
+            refresh=refresh,
+        )
+
+
+async def resolve(target: Target, *, as_json: bool) -> None:
+    """
+    Print the endpoints of one lookup, and what else the answer said.
+    """
+    answer = await target.resolve()
+    if as_json:
+        _print_json(
+            service=target.service,
+            name=answer.name,
+            ttl=answer.ttl,
+            complete=answer.complete,
+            endpoints=[_fields(e) for e in answer.endpoints],
+        )
+        return
+    ttl = "unknown" if answer.ttl is None else f"{answer.ttl:g} s"
+    what = "complete" if answer.complete else "incomplete: some endpoints may be missing"
+    _print_table(
+        ("name", "address", "port"),
+        [(e.name, e.address, "-" if e.port is None else str(e.port)) for e in answer.endpoints],
+    )
+    count = len(answer.endpoints)
+    pods = f"{count} endpoint{'' if count == 1 else 's'}"
+    _print(f"\n{pods} of {answer.name or target.service}, ttl {ttl}, {what}")
+
+
+async def get(target: Target, keys: Sequence[str], *, count: int, as_json: bool) -> None:
+    """
+    Print the *count* most preferred endpoints of each key.
+    """
+    answer = await target.resolve()
+    placement = HashRing(answer.endpoints)
+    picks = [(key, placement.get_n(key, count)) for key in keys]
+    if as_json:
+        for key, endpoints in picks:
+            _print_json(key=key, endpoints=[_fields(e) for e in endpoints])
+        return
+    rows = [
+        (key, str(choice), str(endpoint), endpoint.name)
+        for key, endpoints in picks
+        for choice, endpoint in enumerate(endpoints, 1)
+    ]
+    _print_table(("key", "choice", "endpoint", "name"), rows)
+
+
+async def watch(target: Target, *, interval: float, changes: int | None, as_json: bool) -> None:
+    """
+    Print what a ring of *target* starts with, and then each change of it.
+
+    Args:
+        target: The service.
+        interval: Seconds between lookups.
+        changes: After how many of them to end; `None`: never.
+        as_json: As objects instead of sentences.
+    """
+    async with target.ring(RefreshPolicy(interval=interval)) as ring:
+        show = _show_event_json if as_json else _show_event
+        async with aclosing(_events(ring)) as events:
+            seen = 0
+            async for event in events:
+                show(event)
+                seen += event.event != "start"
+                if seen == changes:
+                    return
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """
+    One line of `knet watch`.
+    """
+
+    event: Literal["start", "change", "state"]
+    generation: int
+    state: str
+    endpoints: tuple[Endpoint, ...]
+    added: tuple[Endpoint, ...] = ()
+    removed: tuple[Endpoint, ...] = ()
+    moved: float = 0.0
+    error: str | None = None
+
+
+async def _events(ring: Ring) -> AsyncGenerator[_Event, None]:
+    """
+    Tell what *ring* has now, then every change of its endpoints and of its state.
+    """
+    changes = ring.changes()
+    snapshot, state = ring.snapshot, ring.state
+    yield _Event("start", snapshot.generation, state, snapshot.endpoints)
+    while True:
+        change: Change | None = None
+        try:
+            with anyio.move_on_after(_LOOK_AGAIN):
+                change = await anext(changes)
+        except StopAsyncIteration:
+            return
+        before, state = state, ring.state
+        error = None if state == "fresh" else ring.stats().last_error
+        if change is not None:
+            after = change.after
+            yield _Event(
+                "change",
+                after.generation,
+                state,
+                after.endpoints,
+                change.added,
+                change.removed,
+                change.moved,
+                error,
+            )
+        elif state != before:
+            snapshot = ring.snapshot
+            yield _Event("state", snapshot.generation, state, snapshot.endpoints, error=error)
+
+
+def _show_event(event: _Event) -> None:
+    parts = [f"generation {event.generation}", event.state, f"{len(event.endpoints)} endpoints"]
+    if event.event == "change":
+        parts += [f"+{_both(e)}" for e in event.added]
+        parts += [f"-{_both(e)}" for e in event.removed]
+        parts.append(f"{event.moved:.1%} of the keys moved")
+    elif event.event == "start":
+        parts += [_both(e) for e in event.endpoints]
+    if event.error is not None:
+        parts.append(" ".join(event.error.split()))
+    _print(f"{datetime.now().astimezone():%H:%M:%S}  {'  '.join(parts)}")
+
+
+def _show_event_json(event: _Event) -> None:
+    _print_json(
+        time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        event=event.event,
+        generation=event.generation,
+        state=event.state,
+        endpoints=[_fields(e) for e in event.endpoints],
+        added=[_fields(e) for e in event.added],
+        removed=[_fields(e) for e in event.removed],
+        moved=round(event.moved, 6),
+        error=event.error,
+    )
+
+
+def _both(endpoint: Endpoint) -> str:
+    """
+    Name and address of *endpoint*, once where they are the same.
+    """
+    if endpoint.name == endpoint.address:
+        return str(endpoint)
+    return f"{endpoint.name} ({endpoint})"
+
+
+def _fields(endpoint: Endpoint) -> dict[str, Any]:
+    return {"name": endpoint.name, "address": endpoint.address, "port": endpoint.port}
+
+
+def _print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    for row in (headers, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        _print("  ".join(cells).rstrip(), style="bold" if row is headers else "")
+
+
+def _print(text: str, style: str = "") -> None:
+    # Never cut, so that what is copied or piped is whole; a terminal wraps long lines itself.
+    Console(highlight=False).print(text, style=style, markup=False, emoji=False, soft_wrap=True)
+    sys.stdout.flush()
+
+
+def _print_json(**fields: Any) -> None:
+    print(json.dumps(fields), flush=True)

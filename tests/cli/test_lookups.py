@@ -1,0 +1,188 @@
+"""
+`knet resolve`, `knet get` and `knet watch` against a headless service.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from knet.hashring import HashRing
+from knet.testing import HeadlessService
+from tests.cli.commands import finish, run, start
+
+NAMES = [f"web-{n}.web.prod.svc.cluster.local" for n in range(3)]
+
+
+@pytest.fixture
+def service() -> Iterator[HeadlessService]:
+    with HeadlessService("web.prod", pods=3, stateful=True) as service:
+        yield service
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_resolve_prints_a_table_and_what_the_answer_said(
+    service: HeadlessService, backend: str
+) -> None:
+    """
+    A named port brings hostnames and port numbers.
+    """
+    args = ("web.prod", "--port", "http", "--nameserver", service.nameserver)
+    result = run("resolve", *args, "--backend", backend)
+
+    assert result.exit_code == 0
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["name", "address", "port"],
+        [NAMES[0], "10.244.0.2", "8080"],
+        [NAMES[1], "10.244.0.3", "8080"],
+        [NAMES[2], "10.244.0.4", "8080"],
+        [],
+        ["3", "endpoints", "of", "web.prod.svc.cluster.local,", "ttl", "5", "s,", "complete"],
+    ]
+
+
+def test_resolve_prints_one_json_object(service: HeadlessService) -> None:
+    """
+    A port that is a number is a number.
+    """
+    service.scale(1)
+    result = run(
+        "resolve", "web.prod", "--port", "80", "--nameserver", service.nameserver, "--json"
+    )
+
+    assert json.loads(result.stdout) == {
+        "service": "web.prod",
+        "name": "web.prod.svc.cluster.local",
+        "ttl": 5.0,
+        "complete": True,
+        "endpoints": [{"name": "10.244.0.2", "address": "10.244.0.2", "port": 80}],
+    }
+
+
+def test_no_port_is_no_port(service: HeadlessService) -> None:
+    """
+    Without `--port` the endpoints are bare addresses.
+    """
+    args = ("web.prod", "--nameserver", service.nameserver)
+
+    assert " - \n" not in run("resolve", *args).stdout
+    assert "10.244.0.2  10.244.0.2  -" in run("resolve", *args).stdout
+    document = json.loads(run("resolve", *args, "--json").stdout)
+    assert {endpoint["port"] for endpoint in document["endpoints"]} == {None}
+
+
+def test_a_failed_lookup_is_one_line_on_standard_error(service: HeadlessService) -> None:
+    """
+    No traceback, nothing on standard output, exit code 1.
+    """
+    service.fail("SERVFAIL")
+    for command in (("resolve", "web.prod"), ("get", "web.prod", "key")):
+        result = run(*command, "--nameserver", service.nameserver)
+
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert result.stderr.count("\n") == 1
+        assert result.stderr.startswith("knet: cannot resolve web.prod")
+        assert "SERVFAIL" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "args", [("10.0.0.1",), ("web.prod", "--nameserver", "nonsense"), ("web.prod", "--port", "0")]
+)
+def test_what_cannot_be_asked_is_a_usage_error(args: tuple[str, ...]) -> None:
+    """
+    One line again, and exit code 2.
+    """
+    result = run("resolve", *args)
+
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+
+
+def test_get_agrees_with_the_placement(service: HeadlessService) -> None:
+    """
+    The picks are those of `HashRing` over the hostnames.
+    """
+    args = ("web.prod", "alice", "bob", "--port", "http", "--nameserver", service.nameserver)
+    result = run("get", *args, "--json")
+
+    documents = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [d["key"] for d in documents] == ["alice", "bob"]
+    ring = HashRing(NAMES)
+    picks = [[e["name"] for e in d["endpoints"]] for d in documents]
+    assert picks == [[ring.get("alice")], [ring.get("bob")]]
+
+
+def test_get_prints_the_preferred_pods_of_each_key(service: HeadlessService) -> None:
+    """
+    With `--count` a row for each of them, best first; never more than there are.
+    """
+    args = ("web.prod", "alice", "--port", "http", "--nameserver", service.nameserver)
+    result = run("get", *args, "--count", "5")
+
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert rows[0] == ["key", "choice", "endpoint", "name"]
+    assert [row[:2] for row in rows[1:]] == [["alice", "1"], ["alice", "2"], ["alice", "3"]]
+    assert tuple(row[3] for row in rows[1:]) == HashRing(NAMES).get_n("alice", 3)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_watch_prints_an_object_for_each_change(service: HeadlessService, backend: str) -> None:
+    """
+    What there is, a pod that joins, and a failure that leaves the pods in place.
+    """
+    args = ("web.prod", "--port", "http", "--nameserver", service.nameserver, "--backend", backend)
+    process = start("watch", *args, "--interval", "0.1", "--count", "2", "--json")
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    service.scale(4)
+    joined = json.loads(process.stdout.readline())
+    service.fail("SERVFAIL")
+    code, out, err = finish(process)
+    failed = json.loads(out)
+
+    assert (code, err) == (0, "")
+    assert (first["event"], first["generation"], first["state"]) == ("start", 1, "fresh")
+    assert [e["name"] for e in first["endpoints"]] == NAMES
+    assert (joined["event"], joined["generation"]) == ("change", 2)
+    assert [e["address"] for e in joined["added"]] == ["10.244.0.5"]
+    assert joined["removed"] == []
+    assert 0.1 < joined["moved"] < 0.4
+    assert (failed["event"], failed["state"], failed["moved"]) == ("state", "stale", 0.0)
+    assert len(failed["endpoints"]) == 4
+    assert "SERVFAIL" in failed["error"]
+
+
+def test_watch_prints_a_line_for_each_change(service: HeadlessService) -> None:
+    """
+    A person reads who came and how many keys moved.
+    """
+    args = ("web.prod", "--nameserver", service.nameserver, "--interval", "0.1", "--count", "1")
+    process = start("watch", *args)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    service.scale(4)
+    code, second, err = finish(process)
+
+    assert (code, err) == (0, "")
+    assert "generation 1  fresh  3 endpoints  10.244.0.2  10.244.0.3" in first
+    assert "generation 2  fresh  4 endpoints  +10.244.0.5" in second
+    assert second.rstrip().endswith("% of the keys moved")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent there")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_ctrl_c_ends_watch_quietly(service: HeadlessService, backend: str) -> None:
+    """
+    Nothing on standard error, and the exit code of an interrupt.
+    """
+    process = start("watch", "web.prod", "--nameserver", service.nameserver, "--backend", backend)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+
+    assert finish(process) == (130, "", "")
