@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 from knet.errors import ConfigError
@@ -22,9 +23,11 @@ __all__ = [
     "Sliced",
     "canonical",
     "check_count",
+    "check_distinct",
     "check_hash",
     "check_weight",
     "exhaust",
+    "in_order",
     "key_list",
     "name_of",
     "read_member",
@@ -87,7 +90,7 @@ class Placement(Protocol[M]):
     @property
     def members(self) -> tuple[M, ...]:
         """
-        Every member, those of weight 0 too, sorted by name.
+        Every member, those of weight 0 too: sorted by name, or as given where the order decides.
         """
         ...
 
@@ -126,8 +129,10 @@ class Placement(Protocol[M]):
         """
         Return the member that a key of this hash belongs to.
 
+        Placements that agree with a proxy of fewer bits have them in an attribute `hash_bits`.
+
         Raises:
-            ConfigError: The hash is not in ``[0, 2**64)``.
+            ConfigError: The hash is not in ``[0, 2**64)``, or `hash_bits` where there is one.
             TypeError: It is no `int`.
         """
         ...
@@ -224,14 +229,14 @@ def read_member(member: T, name: Callable[[T], str]) -> Entry[T]:
     return Entry(encoded, weight, member)
 
 
-def canonical(
+def in_order(
     members: Iterable[T], name: Callable[[T], str]
 ) -> Generator[None, None, list[Entry[T]]]:
     """
-    Read *members* in slices and return them sorted by the UTF-8 bytes of their names.
+    Read *members* in slices and return them in the order given, with the same name twice or not.
 
     Raises:
-        ConfigError: Two members have the same name, or `read_member` says so.
+        ConfigError: `read_member` says so.
         TypeError: *members* is a single name, or `read_member` says so.
     """
     if isinstance(members, (str, bytes)):
@@ -242,16 +247,13 @@ def canonical(
     for low in range(0, len(waiting), _MEMBERS_PER_SLICE):
         entries += [read_member(m, name) for m in waiting[low : low + _MEMBERS_PER_SLICE]]
         yield
-    entries.sort(key=_entry_name)
+    entries.sort(key=itemgetter(0))
+    yield
     twice = [one.name for one, other in pairwise(entries) if one.name == other.name]
     if twice:
         names = ", ".join(repr(each.decode()) for each in dict.fromkeys(twice))
         raise ConfigError(f"every member needs a name of its own; given more than once: {names}")
     return entries
-
-
-def _entry_name(entry: Entry[Any]) -> bytes:
-    return entry.name
 
 
 def check_count(value: object, what: str, *, most: int | None = None) -> None:
@@ -266,14 +268,14 @@ def check_count(value: object, what: str, *, most: int | None = None) -> None:
         raise ConfigError(f"{what} must be at most {most}, got {value}")
 
 
-def check_hash(h64: object) -> None:
+def check_hash(h64: object, bits: int = 64) -> None:
     """
-    Raise unless *h64* is an `int` in ``[0, 2**64)``.
+    Raise unless *h64* is an `int` in ``[0, 2**bits)``.
     """
     if not isinstance(h64, int) or isinstance(h64, bool):
         raise TypeError(f"a hash must be an int, not {type(h64).__name__}")
-    if not 0 <= h64 < 2**64:
-        raise ConfigError(f"a hash must be in [0, 2**64), got {h64}")
+    if not 0 <= h64 < 2**bits:
+        raise ConfigError(f"a hash must be in [0, 2**{bits}), got {h64}")
 
 
 def key_list(keys: Iterable[str | bytes]) -> list[str | bytes] | tuple[str | bytes, ...]:

@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator
-from itertools import islice, repeat
+from itertools import islice, pairwise, repeat
 from math import floor
 from typing import Any, Generic, Self, TypeVar
 
@@ -77,6 +77,7 @@ MAX_POINTS = 2**20
 _POINTS_PER_SLICE = 512
 _SLOTS_PER_SLICE = 2048
 _RUNS_PER_SLICE = 512
+_MEMBERS_PER_SLICE = 128
 # Up to this many points sorting them all is the faster build, and short enough to be one slice.
 _FEW_POINTS = 2048
 # Where there are at least this many slots to a point, `get_n` hops over runs of slots with one owner.
@@ -390,10 +391,15 @@ class HashRing(Generic[M]):
         """
         entries = yield from canonical(members, self._name or name_of)
         self._members = tuple([entry.member for entry in entries])
-        pointed = [
-            (entry, point_count(entry, self._points)) for entry in entries if entry.weight != 0
-        ]
-        total = sum([count for _, count in pointed])
+        yield
+        pointed: list[tuple[Entry[M], int]] = []
+        for first in range(0, len(entries), _MEMBERS_PER_SLICE):
+            for entry in entries[first : first + _MEMBERS_PER_SLICE]:
+                count = point_count(entry, self._points)
+                if count:
+                    pointed.append((entry, count))
+            yield
+        total = sum([points for _, points in pointed])
         self._table = []
         self._hops = None
         self._owners = 0
@@ -436,6 +442,7 @@ def _table_by_runs(
     ordered = sorted(owner_of)
     yield
     table: list[Any] = [None] * slots
+    yield
     landed = bytearray(len(pointed))
     low, below = 0, -1
     for first in range(0, len(ordered), _RUNS_PER_SLICE):
@@ -478,6 +485,7 @@ def _table_by_minima(
     shift = shift_of(slots)
     free = object()
     table: list[Any] = [free] * slots
+    yield
     lowest = [2**64] * slots
     yield
     budget = _POINTS_PER_SLICE
@@ -516,16 +524,21 @@ def _table_by_minima(
         top -= 1
     if starts is not None and top < slots:
         starts.append(top)
-    above = table[top - 1]
-    for low in range((slots - 1) // _SLOTS_PER_SLICE * _SLOTS_PER_SLICE, -1, -_SLOTS_PER_SLICE):
-        for slot in range(min(low + _SLOTS_PER_SLICE, top) - 1, low - 1, -1):
-            member = table[slot]
-            if member is free:
-                table[slot] = above
-            elif member is not above:
-                above = member
-                if starts is not None:
-                    starts.append(slot + 1)
+    above = below = table[top - 1]
+    for low in range((top - 1) // _SLOTS_PER_SLICE * _SLOTS_PER_SLICE, -1, -_SLOTS_PER_SLICE):
+        high = min(low + _SLOTS_PER_SLICE, top)
+        filled = [
+            above := (above if member is free else member) for member in reversed(table[low:high])
+        ]
+        if starts is not None:
+            starts += [
+                high - back
+                for back, (one, other) in enumerate(pairwise((below, *filled)))
+                if one is not other
+            ]
+            below = above
+        filled.reverse()
+        table[low:high] = filled
         # Freeing them all at once would take over a millisecond.
         del lowest[low:]
         yield

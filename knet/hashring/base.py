@@ -1,0 +1,238 @@
+"""
+What the placements beside `HashRing` have in common: everything but the algorithm.
+
+`BasePlacement` answers all questions of the `Placement` protocol from a few of an algorithm's own:
+how to build, who owns a hash, and who comes next. It also makes a placement immutable, comparable,
+picklable and buildable in slices.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from itertools import islice
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from knet.hashring.hashing import encode_key, xxh64
+from knet.hashring.placement import check_count, check_hash, exhaust, key_list, name_of
+from knet.hashring.ring import no_members
+
+__all__ = ["BasePlacement"]
+
+M = TypeVar("M", bound=Hashable)
+
+
+class BasePlacement(ABC, Generic[M]):
+    """
+    A placement but for its algorithm.
+
+    A subclass has options and an algorithm. Its constructor checks the options, keeps each of them
+    in an attribute of its name with an underscore before it, and calls `_begin`. It implements
+    `_build`, `_owner`, `_walk` and `share`, and may do `get` and `get_many` faster.
+
+    Attributes:
+        hash_bits: A key's hash is in ``[0, 2**hash_bits)``.
+        _algorithm: What `spec` begins with: a name and a version.
+        _options: The names of the constructor's options, without `name`.
+    """
+
+    __slots__ = ("__weakref__", "_key_hash", "_members", "_name")
+
+    hash_bits: ClassVar[int] = 64
+    _algorithm: ClassVar[str]
+    _options: ClassVar[tuple[str, ...]] = ()
+
+    _key_hash: Callable[[bytes], int]
+    _members: tuple[M, ...]
+    _name: Callable[[M], str] | None
+
+    def get(self, key: str | bytes) -> M:
+        """
+        Return the member that *key* belongs to.
+
+        Raises:
+            NoEndpoints: No member has keys.
+            ConfigError: The key is text with a lone surrogate.
+            TypeError: The key is neither `str` nor `bytes`.
+        """
+        return self._owner(self._key_hash(encode_key(key)))
+
+    def get_n(self, key: str | bytes, n: int) -> tuple[M, ...]:
+        """
+        Return the distinct members for *key*, most preferred first.
+
+        Returns:
+            ``min(n, members that have keys)`` members, the first being ``get(key)``. A shorter
+            answer is the beginning of a longer one.
+
+        Raises:
+            NoEndpoints: No member has keys.
+            ConfigError: *n* is below 1, or the key is text with a lone surrogate.
+            TypeError: *n* is no `int`, or the key is neither `str` nor `bytes`.
+        """
+        if n.__class__ is not int or n < 1:
+            check_count(n, "n")
+        return tuple(islice(self.walk(key), n))
+
+    def get_many(self, keys: Iterable[str | bytes]) -> list[M]:
+        """
+        Return the member of each key, in the order of *keys*.
+
+        Raises:
+            NoEndpoints: No member has keys.
+            ConfigError: A key is text with a lone surrogate.
+            TypeError: A key is neither `str` nor `bytes`, or *keys* is a single one.
+        """
+        return [self.get(key) for key in key_list(keys)]
+
+    def walk(self, key: str | bytes) -> Iterator[M]:
+        """
+        Iterate over all members that have keys, most preferred for *key* first.
+
+        Raises:
+            NoEndpoints: No member has keys.
+            ConfigError: The key is text with a lone surrogate.
+            TypeError: The key is neither `str` nor `bytes`.
+        """
+        h = self._key_hash(encode_key(key))
+        if not self._has_keys():
+            raise no_members(self._members)
+        return self._walk(h)
+
+    def get_hash(self, h64: int) -> M:
+        """
+        Return the member that a key of this hash belongs to.
+
+        Raises:
+            NoEndpoints: No member has keys.
+            ConfigError: The hash is not in ``[0, 2**hash_bits)``.
+            TypeError: It is no `int`.
+        """
+        check_hash(h64, self.hash_bits)
+        return self._owner(h64)
+
+    @abstractmethod
+    def share(self) -> dict[M, float]:
+        """
+        Return the share of the key space that each member has; members without keys have 0.0.
+        """
+
+    def replace(self, members: Iterable[M]) -> Self:
+        """
+        Return a placement of *members* with the options of this one.
+
+        Raises:
+            ConfigError: A name is given twice or empty, or a weight is out of range.
+            TypeError: A member or its weight has the wrong type.
+        """
+        return exhaust(self.replacing(members))
+
+    def replacing(self, members: Iterable[M]) -> Generator[None, None, Self]:
+        """
+        Do the work of `replace`, yielding after about every 0.1 ms of it; return the placement.
+        """
+        other = self.__class__.__new__(self.__class__)
+        for option in self._options:
+            setattr(other, f"_{option}", getattr(self, f"_{option}"))
+        other._key_hash = self._key_hash
+        other._name = self._name
+        yield from other._build(members)
+        return other
+
+    @property
+    def members(self) -> tuple[M, ...]:
+        """
+        Every member, those of weight 0 too.
+        """
+        return self._members
+
+    @property
+    def spec(self) -> str:
+        """
+        The placement and its options; with the members' names and weights it decides every pick.
+        """
+        return " ".join([self._algorithm, *self._option_texts()])
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __repr__(self) -> str:
+        texts = " ".join([f"members={len(self._members)}", *self._option_texts()])
+        return f"<{self.__class__.__name__} {texts}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BasePlacement):
+            return NotImplemented
+        return self is other or self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, self._identity()
+
+    def _begin(
+        self,
+        members: Iterable[M],
+        *,
+        name: Callable[[M], str] | None,
+        key_hash: Callable[[bytes], int] = xxh64,
+    ) -> None:
+        """
+        End a constructor: all options are set, the members are to be placed.
+
+        Args:
+            members: As the caller gave them.
+            name: What of a member is hashed; None: what `_default_name` says.
+            key_hash: What hashes the bytes of a key to `hash_bits` bits.
+        """
+        if name is not None and not callable(name):
+            raise TypeError(f"name must be a function of a member, not {type(name).__name__}")
+        self._name = name
+        self._key_hash = key_hash
+        exhaust(self._build(members))
+
+    @staticmethod
+    def _default_name(member: Any) -> str:
+        return name_of(member)
+
+    @abstractmethod
+    def _build(self, members: Iterable[M]) -> Generator[None, None, None]:
+        """
+        Set `_members` and whatever else depends on them, in slices of about 0.1 ms.
+        """
+
+    @abstractmethod
+    def _has_keys(self) -> bool:
+        """
+        Whether any member has keys.
+        """
+
+    @abstractmethod
+    def _owner(self, h: int) -> M:
+        """
+        Return the owner of a hash, or raise `no_members(self._members)`.
+        """
+
+    @abstractmethod
+    def _walk(self, h: int) -> Iterator[M]:
+        """
+        Iterate over the members that have keys, beginning with the owner of *h*; there is one.
+        """
+
+    def _option_texts(self) -> list[str]:
+        return [f"{option}={getattr(self, f'_{option}')}" for option in self._options]
+
+    def _identity(self) -> tuple[Any, ...]:
+        values = tuple([getattr(self, f"_{option}") for option in self._options])
+        return self.__class__, self._members, values, self._name
+
+
+def _rebuild(
+    cls: Callable[..., BasePlacement[M]],
+    members: tuple[M, ...],
+    values: tuple[Any, ...],
+    name: Callable[[M], str] | None,
+) -> BasePlacement[M]:
+    options = dict(zip(cls._options, values, strict=True))  # type: ignore[attr-defined]
+    return cls(members, name=name, **options)
