@@ -103,13 +103,16 @@ class BasePlacement(ABC, Generic[M]):
         """
         Return the member that a key of this hash belongs to.
 
+        Of the 64 bits the upper `hash_bits` count, so that the whole range stands for the whole key
+        space: a key whose own hash is *h* has ``h << 64 - hash_bits`` here.
+
         Raises:
             NoEndpoints: No member has keys.
-            ConfigError: The hash is not in ``[0, 2**hash_bits)``.
+            ConfigError: The hash is not in ``[0, 2**64)``.
             TypeError: It is no `int`.
         """
-        check_hash(h64, self.hash_bits)
-        return self._owner(h64)
+        check_hash(h64)
+        return self._owner(h64 >> 64 - self.hash_bits)
 
     @abstractmethod
     def share(self) -> dict[M, float]:

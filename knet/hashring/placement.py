@@ -129,10 +129,10 @@ class Placement(Protocol[M]):
         """
         Return the member that a key of this hash belongs to.
 
-        Placements that agree with a proxy of fewer bits have them in an attribute `hash_bits`.
+        Where a proxy's hash has fewer bits, as its placement's `hash_bits` say, the upper ones count.
 
         Raises:
-            ConfigError: The hash is not in ``[0, 2**64)``, or `hash_bits` where there is one.
+            ConfigError: The hash is not in ``[0, 2**64)``.
             TypeError: It is no `int`.
         """
         ...
@@ -247,13 +247,34 @@ def in_order(
     for low in range(0, len(waiting), _MEMBERS_PER_SLICE):
         entries += [read_member(m, name) for m in waiting[low : low + _MEMBERS_PER_SLICE]]
         yield
+    return entries
+
+
+def canonical(
+    members: Iterable[T], name: Callable[[T], str]
+) -> Generator[None, None, list[Entry[T]]]:
+    """
+    Read *members* in slices and return them sorted by the UTF-8 bytes of their names.
+
+    Raises:
+        ConfigError: Two members have the same name, or `read_member` says so.
+        TypeError: *members* is a single name, or `read_member` says so.
+    """
+    entries = yield from in_order(members, name)
     entries.sort(key=itemgetter(0))
     yield
-    twice = [one.name for one, other in pairwise(entries) if one.name == other.name]
-    if twice:
-        names = ", ".join(repr(each.decode()) for each in dict.fromkeys(twice))
-        raise ConfigError(f"every member needs a name of its own; given more than once: {names}")
+    check_distinct([entry.name for entry in entries])
     return entries
+
+
+def check_distinct(names: list[bytes]) -> None:
+    """
+    Raise unless each of *names*, sorted, is there once.
+    """
+    twice = [one for one, other in pairwise(names) if one == other]
+    if twice:
+        text = ", ".join(repr(each.decode()) for each in dict.fromkeys(twice))
+        raise ConfigError(f"every member needs a name of its own; given more than once: {text}")
 
 
 def check_count(value: object, what: str, *, most: int | None = None) -> None:
