@@ -6,6 +6,7 @@ A plain value. What is hashed is its name; where to connect is its address and p
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ from knet.errors import ConfigError
 __all__ = ["Endpoint"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@functools.total_ordering
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """
     One pod, as DNS gave it; `str()` of it is where to connect.
@@ -53,12 +55,24 @@ class Endpoint:
             return
         _check(self)
 
+    def __lt__(self, other: object) -> bool:
+        """
+        By name, address, port (none comes first) and weight.
+        """
+        if not isinstance(other, Endpoint):
+            return NotImplemented
+        return _rank(self) < _rank(other)
+
     def __str__(self) -> str:
         if self.port is None:
             return self.address
         if ":" in self.address:
             return f"[{self.address}]:{self.port}"
         return f"{self.address}:{self.port}"
+
+
+def _rank(endpoint: Endpoint) -> tuple[str, str, int, float]:
+    return endpoint.name, endpoint.address, endpoint.port or 0, endpoint.weight
 
 
 def _check(endpoint: Endpoint) -> None:

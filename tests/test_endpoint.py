@@ -50,11 +50,15 @@ def test_endpoints_sort_by_name_then_address_then_port() -> None:
     ordered = [
         Endpoint("a", "10.0.0.2", 1),
         Endpoint("b", "10.0.0.1", 2),
+        Endpoint("b", "10.0.0.2", None),
         Endpoint("b", "10.0.0.2", 1),
         Endpoint("b", "10.0.0.2", 3),
     ]
 
-    assert sorted([ordered[2], ordered[0], ordered[3], ordered[1]]) == ordered
+    assert sorted([ordered[2], ordered[0], ordered[4], ordered[1], ordered[3]]) == ordered
+    assert ordered[0] <= ordered[0] < ordered[1]
+    with pytest.raises(TypeError):
+        _ = ordered[0] < "a"
 
 
 def test_an_endpoint_cannot_be_changed() -> None:

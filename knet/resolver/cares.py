@@ -30,7 +30,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import aiodns
 import anyio
@@ -343,7 +343,7 @@ class _AsyncioDriver:
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         self._resolver = aiodns.DNSResolver(
             nameservers=settings.nameservers,
-            loop=loop,
+            loop=cast(asyncio.AbstractEventLoop, _Loop(loop)),
             timeout=settings.timeout,
             tries=settings.tries,
         )
@@ -372,6 +372,24 @@ class _AsyncioDriver:
         closing = self._resolver.close()
         with suppress(StopIteration):
             closing.send(None)
+
+
+class _Loop:
+    """
+    The event loop as aiodns sees it: an answer that comes after its end is dropped.
+
+    aiodns calls the loop from c-ares's thread, where an error can only be printed.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any) -> None:
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
 
 
 class _TrioDriver:

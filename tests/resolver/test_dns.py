@@ -1,0 +1,1039 @@
+"""
+`Resolver`: a service name to an answer, over a real wire.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+import pytest
+
+from knet import (
+    SRV,
+    AnswerTooLarge,
+    ConfigError,
+    Endpoint,
+    NameNotFound,
+    NoData,
+    ResolveError,
+    Resolver,
+    ResolveTimeout,
+    ServerFailure,
+    ServerUnreachable,
+    lookup_host,
+    lookup_srv,
+)
+from knet.resolver import cares
+from knet.resolver import dns as resolver_module
+from knet.resolver.names import Family
+from knet.testing import FaultKind, HeadlessService, Pod
+from tests.testing.asking import needs_ipv6
+
+pytestmark = pytest.mark.anyio
+
+WEB = "web.prod.svc.cluster.local"
+
+KUBELET = """\
+search prod.svc.cluster.local svc.cluster.local cluster.local corp.example.com
+nameserver 10.96.0.10
+options ndots:5
+"""
+
+Pretend = Callable[..., None]
+Hook = Callable[[dns.message.Message], "dns.message.Message | None"]
+
+
+@pytest.fixture(autouse=True)
+def pod_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pretend:
+    """
+    Pretend to run in a pod with these files; without any until then.
+    """
+    resolv_conf, namespace = tmp_path / "resolv.conf", tmp_path / "namespace"
+    monkeypatch.setattr(resolver_module, "_RESOLV_CONF", resolv_conf)
+    monkeypatch.setattr(resolver_module, "_NAMESPACE", namespace)
+
+    def pretend(resolv_conf_text: str = KUBELET, namespace_text: str | None = None) -> None:
+        resolv_conf.write_text(resolv_conf_text)
+        if namespace_text is not None:
+            namespace.write_text(namespace_text)
+
+    return pretend
+
+
+def asking(*services: HeadlessService, **options: Any) -> Resolver:
+    """
+    Return a resolver that asks *services*, patiently unless *options* say otherwise.
+    """
+    servers = [service.nameserver for service in services]
+    return Resolver(nameservers=servers, **{"deadline": 10.0, **options})
+
+
+def asked(service: HeadlessService) -> list[str]:
+    return [f"{query.name} {query.rdtype}" for query in service.queries]
+
+
+def addresses(found: tuple[Endpoint, ...]) -> list[str]:
+    return [endpoint.address for endpoint in found]
+
+
+def question(query: dns.message.Message) -> tuple[str, str]:
+    one = query.question[0]
+    return one.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(one.rdtype)
+
+
+def refusing(query: dns.message.Message, rcode: dns.rcode.Rcode) -> dns.message.Message:
+    reply = dns.message.make_response(query)
+    reply.set_rcode(rcode)
+    return reply
+
+
+def without_glue(service: HeadlessService, *others: Hook) -> Hook:
+    """
+    Answer without an additional section, unless one of *others* has an answer of its own.
+    """
+
+    def answer(query: dns.message.Message) -> dns.message.Message:
+        for other in others:
+            said = other(query)
+            if said is not None:
+                return said
+        reply = service.answer(query)
+        reply.additional.clear()
+        return reply
+
+    return answer
+
+
+def failing_for(name: str, rcode: dns.rcode.Rcode) -> Hook:
+    def answer(query: dns.message.Message) -> dns.message.Message | None:
+        return refusing(query, rcode) if question(query)[0].startswith(f"{name}.") else None
+
+    return answer
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        "web",
+        "web.prod",
+        "web.prod.svc",
+        "web.prod.svc.cluster.local",
+        "web.prod.svc.cluster.local.",
+        "WEB.Prod",
+    ],
+)
+async def test_every_spelling_of_a_service_finds_its_pods(pod_in: Pretend, service: str) -> None:
+    pod_in(KUBELET)
+    with HeadlessService("web.prod", pods=3) as web:
+        answer = await asking(web).resolve(service, port=8080)
+
+        assert answer.endpoints == tuple(
+            Endpoint(f"10.244.0.{n}", f"10.244.0.{n}", 8080) for n in (2, 3, 4)
+        )
+        assert answer.ttl == 5
+        assert answer.complete
+        assert answer.name == WEB
+        assert answer.ignored == 0
+        assert asked(web) == [f"{WEB} A"]
+
+
+async def test_the_service_accounts_namespace_is_where_a_bare_name_is_looked_up(
+    pod_in: Pretend,
+) -> None:
+    pod_in("search elsewhere.svc.cluster.local svc.cluster.local cluster.local", "prod\n")
+    with HeadlessService("web.prod") as web:
+        assert (await asking(web).resolve("web")).name == WEB
+
+
+async def test_namespace_and_zone_can_be_given(pod_in: Pretend) -> None:
+    pod_in(KUBELET, "other")
+    with HeadlessService("web.shop.svc.k8s.test") as web:
+        resolver = asking(web, namespace="Shop", zone="K8s.test.")
+
+        assert (await resolver.resolve("web")).name == "web.shop.svc.k8s.test"
+
+
+async def test_outside_a_cluster_the_defaults_are_kubernetes_own() -> None:
+    with HeadlessService("web.default") as web:
+        assert (await asking(web).resolve("web")).name == "web.default.svc.cluster.local"
+
+
+async def test_a_name_outside_the_cluster_is_found_as_it_is(pod_in: Pretend) -> None:
+    """
+    Such as a Docker Compose service, whose name may have an underscore.
+    """
+    pod_in("")
+
+    with HeadlessService("web.prod") as server:
+
+        def compose(query: dns.message.Message) -> dns.message.Message:
+            if question(query)[0] != "my_cache":
+                return refusing(query, dns.rcode.NXDOMAIN)
+            reply = dns.message.make_response(query)
+            reply.answer.append(dns.rrset.from_text("my_cache.", 600, "IN", "A", "172.18.0.2"))
+            return reply
+
+        server.respond = compose
+        answer = await asking(server).resolve("my_cache", port=11211)
+
+    assert answer.endpoints == (Endpoint("172.18.0.2", "172.18.0.2", 11211),)
+    assert answer.name == "my_cache"
+
+
+async def test_the_spelling_that_was_right_is_kept(pod_in: Pretend) -> None:
+    """
+    The spellings before it are asked for once, not at every refresh.
+    """
+    pod_in("search one.test two.test cluster.local")
+    with HeadlessService("cache.prod") as service:
+
+        def as_a_search_list_would(query: dns.message.Message) -> dns.message.Message:
+            name, _ = question(query)
+            if name != "web.shop.two.test":
+                return refusing(query, dns.rcode.NXDOMAIN)
+            reply = dns.message.make_response(query)
+            reply.answer.append(dns.rrset.from_text(f"{name}.", 5, "IN", "A", "10.0.0.1"))
+            return reply
+
+        service.respond = as_a_search_list_would
+        resolver = asking(service)
+        first = await resolver.resolve("web.shop")
+        assert asked(service) == [
+            "web.shop.svc.cluster.local A",
+            "web.shop.one.test A",
+            "web.shop.two.test A",
+        ]
+
+        service.forget_queries()
+        assert await resolver.resolve("web.shop") == first
+        assert asked(service) == ["web.shop.two.test A"]
+
+
+async def test_a_kept_spelling_stays_when_the_name_goes_away(pod_in: Pretend) -> None:
+    pod_in(KUBELET)
+    with HeadlessService("web.prod") as web:
+        resolver = asking(web)
+        await resolver.resolve("web")
+        web.scale(0)
+        web.forget_queries()
+
+        with pytest.raises(NameNotFound):
+            await resolver.resolve("web")
+        assert asked(web) == [f"{WEB} A"]
+
+        web.scale(2)
+        assert len((await resolver.resolve("web")).endpoints) == 2
+
+
+async def test_a_spelling_that_fails_otherwise_does_not_hide_that_the_likeliest_is_not_there(
+    pod_in: Pretend,
+) -> None:
+    """
+    A server that knows only the cluster fails for the corporate domains of the search list.
+    """
+    pod_in(KUBELET)
+    with HeadlessService("web.prod") as web:
+        with pytest.raises(NameNotFound, match=r"cannot resolve shop\.prod\.svc") as caught:
+            await asking(web).resolve("shop")
+
+        assert caught.value.name == "shop.prod.svc.cluster.local."
+        assert asked(web)[0] == "shop.prod.svc.cluster.local A"
+        assert asked(web)[1].startswith("shop.corp.example.com")
+
+
+async def test_of_several_spellings_that_are_not_there_the_likeliest_is_reported(
+    pod_in: Pretend,
+) -> None:
+    pod_in(KUBELET)
+    with HeadlessService("web.prod") as web:
+        web.fail("NXDOMAIN")
+
+        with pytest.raises(NameNotFound) as caught:
+            await asking(web).resolve("web")
+
+        assert caught.value.name == f"{WEB}."
+        assert asked(web) == [f"{WEB} A", "web.corp.example.com A", "web A"]
+
+
+async def test_a_server_that_fails_for_the_likeliest_spelling_ends_the_search(
+    pod_in: Pretend,
+) -> None:
+    """
+    Else a moment's trouble could pin the ring to somebody else's service.
+    """
+    pod_in(KUBELET)
+    with HeadlessService("web.prod") as web:
+        web.fail("SERVFAIL")
+
+        with pytest.raises(ServerFailure):
+            await asking(web, tries=1).resolve("web")
+
+        assert {query.name for query in web.queries} == {WEB}
+
+
+async def test_a_name_that_is_not_there_tells_the_person_what_to_check(pod_in: Pretend) -> None:
+    pod_in(KUBELET)
+    with HeadlessService("web.prod") as web, pytest.raises(NameNotFound) as caught:
+        await asking(web).resolve("shop")
+
+    text = str(caught.value)
+    assert "NXDOMAIN" in text
+    assert web.nameserver in text
+    assert "shop.prod.svc.cluster.local., shop.corp.example.com., shop." in text
+    assert "headless" in text
+    assert "ready" in text
+
+
+async def test_a_named_port_that_is_not_there_tells_the_person_what_to_check() -> None:
+    with HeadlessService("web.prod") as web, pytest.raises(NameNotFound) as caught:
+        await asking(web).resolve(WEB, port="grpc", protocol="udp")
+
+    assert "is there a port named 'grpc' (udp)" in str(caught.value)
+    assert caught.value.name == f"_grpc._udp.{WEB}."
+    assert caught.value.servers == (web.nameserver,)
+
+
+async def test_an_alias_leads_to_the_pods_of_another_service() -> None:
+    with HeadlessService("web.prod", pods=2) as web:
+        web.alias("shop.prod", WEB)
+
+        answer = await asking(web).resolve("shop.prod", port=80)
+
+    assert len(answer.endpoints) == 2
+    assert answer.name == "shop.prod.svc.cluster.local"
+
+
+async def test_bad_arguments_are_refused_before_anybody_is_asked() -> None:
+    with HeadlessService("web.prod") as web:
+        resolver = asking(web)
+        bad: list[dict[str, Any]] = [{"port": 0}, {"port": "80"}, {"family": "ip"}, {"protocol": 6}]
+        for options in bad:
+            with pytest.raises(ConfigError):
+                await resolver.resolve("web.prod", **options)
+        with pytest.raises(ConfigError):
+            await resolver.resolve("10.0.0.1")
+        with pytest.raises(TypeError):
+            await resolver.resolve("web.prod", port=80.0)  # type: ignore[arg-type]  # as it should
+
+        assert web.queries == ()
+
+
+# --- addresses
+
+
+async def test_without_a_port_endpoints_are_bare_addresses() -> None:
+    with HeadlessService("web.prod", pods=1) as web:
+        answer = await asking(web).resolve("web.prod")
+
+    assert [str(endpoint) for endpoint in answer.endpoints] == ["10.244.0.2"]
+
+
+async def test_each_lookup_asks_past_every_cache() -> None:
+    with HeadlessService("web.prod", pods=1, ttl=3600) as web:
+        async with asking(web) as resolver:
+            for pods in (1, 3, 2):
+                web.scale(pods)
+                assert len((await resolver.resolve("web.prod")).endpoints) == pods
+
+
+async def test_pods_that_are_not_ready_are_not_there() -> None:
+    with HeadlessService("web.prod", pods=3) as web:
+        web.unready("10.244.0.3")
+
+        assert addresses((await asking(web).resolve("web.prod")).endpoints) == [
+            "10.244.0.2",
+            "10.244.0.4",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("families", "family", "expected", "types"),
+    [
+        (["ipv4"], "auto", ["10.244.0.2"], ["A"]),
+        (["ipv4"], "ipv4", ["10.244.0.2"], ["A"]),
+        (["ipv6"], "auto", ["fd00:244::2"], ["A", "AAAA"]),
+        (["ipv6"], "ipv6", ["fd00:244::2"], ["AAAA"]),
+        (["ipv4", "ipv6"], "auto", ["10.244.0.2"], ["A"]),
+        (["ipv4", "ipv6"], "ipv4", ["10.244.0.2"], ["A"]),
+        (["ipv4", "ipv6"], "ipv6", ["fd00:244::2"], ["AAAA"]),
+    ],
+)
+async def test_a_family_is_ipv4_where_there_is_any_unless_one_is_asked_for(
+    families: list[Literal["ipv4", "ipv6"]],
+    family: Family,
+    expected: list[str],
+    types: list[str],
+) -> None:
+    """
+    And a service with IPv4 costs one query.
+    """
+    with HeadlessService("web.prod", pods=1, families=families) as web:
+        answer = await asking(web).resolve("web.prod", family=family)
+
+        assert addresses(answer.endpoints) == expected
+        assert [query.rdtype for query in web.queries] == types
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        ("auto", ["10.244.0.2", "10.244.0.3"]),
+        ("ipv4", ["10.244.0.2", "10.244.0.3"]),
+        ("ipv6", ["fd00:244::2", "fd00:244::3"]),
+    ],
+)
+@pytest.mark.parametrize("glue", [True, False])
+async def test_a_named_port_gives_a_dual_stack_pod_once(
+    stateful: bool, family: Family, expected: list[str], glue: bool
+) -> None:
+    with HeadlessService("web.prod", pods=2, families=["ipv4", "ipv6"], stateful=stateful) as web:
+        if not glue:
+            web.respond = without_glue(web)
+        answer = await asking(web).resolve("web.prod", port="http", family=family)
+
+        assert addresses(answer.endpoints) == expected
+        assert answer.complete
+        if glue:
+            assert asked(web) == [f"_http._tcp.{WEB} SRV"]
+
+
+async def test_a_family_that_the_service_does_not_have_is_no_data() -> None:
+    with HeadlessService("web.prod") as web:
+        with pytest.raises(NoData):
+            await asking(web).resolve(WEB, family="ipv6")
+        with pytest.raises(NoData, match="none that gives a usable address"):
+            await asking(web).resolve(WEB, port="http", family="ipv6")
+
+
+@pytest.mark.parametrize("port", [8080, "http"])
+async def test_an_answer_without_a_usable_address_is_no_data(port: int | str) -> None:
+    with HeadlessService("web.prod") as web:
+        web.answer_with(
+            "evil.test. 5 IN A 10.6.6.6",
+            f"{WEB}. 5 IN A 0.0.0.0",
+            f"{WEB}. 5 IN AAAA fe80::1",
+            f"_http._tcp.{WEB}. 5 IN SRV 0 0 80 {WEB}.",
+            "_http._tcp.evil.test. 5 IN SRV 0 0 80 evil.test.",
+        )
+
+        with pytest.raises(NoData, match="none that gives a usable address") as caught:
+            await asking(web).resolve(WEB, port=port)
+
+    assert caught.value.servers == (web.nameserver,)
+
+
+@pytest.mark.parametrize("pods", [200, 1000])
+async def test_a_service_too_large_for_udp_is_found_whole_over_tcp(pods: int) -> None:
+    with HeadlessService("web.prod", pods=pods) as web:
+        answer = await asking(web).resolve("web.prod", port=8080)
+
+        assert len(answer.endpoints) == pods
+        assert answer.complete
+        assert [query.transport for query in web.queries] == ["udp", "tcp"]
+
+
+async def test_a_service_whose_tcp_is_blocked_is_an_error_and_never_half_a_service() -> None:
+    with HeadlessService("web.prod", pods=200) as web:
+        web.set_tcp(False)
+
+        with pytest.raises(ServerUnreachable):
+            await asking(web).resolve("web.prod")
+
+
+async def test_an_answer_as_large_as_a_message_is_incomplete() -> None:
+    """
+    Half of the pods may be behind the end of the message, which c-ares does not show.
+    """
+    with HeadlessService("web.prod", pods=4500, shuffle=False) as web:
+        answer = await asking(web).resolve("web.prod")
+
+    assert 4000 < len(answer.endpoints) < 4100
+    assert not answer.complete
+
+
+async def test_more_pods_than_allowed_are_refused() -> None:
+    with HeadlessService("web.prod", pods=6) as web:
+        resolver = asking(web, max_endpoints=5)
+
+        for port in (8080, "http"):
+            with pytest.raises(AnswerTooLarge, match="6 endpoints, more than 5") as caught:
+                await resolver.resolve("web.prod", port=port)
+            assert caught.value.servers == (web.nameserver,)
+
+        web.scale(5)
+        assert len((await resolver.resolve("web.prod", port="http")).endpoints) == 5
+
+
+async def test_more_targets_than_allowed_are_refused_before_they_are_asked_for() -> None:
+    with HeadlessService("web.prod", pods=6) as web:
+        web.respond = without_glue(web)
+
+        with pytest.raises(AnswerTooLarge, match="6 endpoints, more than 5"):
+            await asking(web, max_endpoints=5).resolve("web.prod", port="http")
+
+        assert len(web.queries) == 1
+
+
+# --- services
+
+
+async def test_a_named_port_takes_the_port_and_the_stable_hostname_from_dns() -> None:
+    with HeadlessService("web.prod", pods=2, stateful=True, ports={"http": 8081}) as web:
+        answer = await asking(web).resolve("web.prod", port="http")
+
+        assert answer.endpoints == (
+            Endpoint(f"web-0.{WEB}", "10.244.0.2", 8081),
+            Endpoint(f"web-1.{WEB}", "10.244.0.3", 8081),
+        )
+        assert answer.name == WEB
+        assert asked(web) == [f"_http._tcp.{WEB} SRV"]
+
+
+async def test_a_restarted_pod_of_a_stateful_set_keeps_its_name() -> None:
+    with HeadlessService("web.prod", pods=1, stateful=True) as web:
+        (before,) = (await asking(web).resolve("web.prod", port="http")).endpoints
+        web.replace("web-0")
+        (after,) = (await asking(web).resolve("web.prod", port="http")).endpoints
+
+    assert after.name == before.name
+    assert after.address != before.address
+
+
+async def test_a_number_and_a_name_of_a_port_give_the_same_pods() -> None:
+    with HeadlessService("web.prod", pods=5) as web:
+        by_number = await asking(web).resolve("web.prod", port=8080)
+        by_name = await asking(web).resolve("web.prod", port="http")
+
+    assert by_name.endpoints == by_number.endpoints
+
+
+async def test_a_named_port_has_a_protocol() -> None:
+    with HeadlessService("web.prod", pods=1, ports={("dns", "udp"): 53}) as web:
+        answer = await asking(web).resolve("web.prod", port="dns", protocol="udp")
+
+        assert [str(endpoint) for endpoint in answer.endpoints] == ["10.244.0.2:53"]
+
+
+async def test_addresses_that_did_not_come_along_are_asked_for() -> None:
+    with HeadlessService("web.prod", pods=3, stateful=True) as web:
+        whole = await asking(web).resolve("web.prod", port="http")
+        web.forget_queries()
+        web.respond = without_glue(web)
+
+        answer = await asking(web).resolve("web.prod", port="http")
+
+        assert answer == whole
+        assert sorted(asked(web)) == [
+            f"_http._tcp.{WEB} SRV",
+            *(f"web-{n}.{WEB} A" for n in range(3)),
+        ]
+
+
+async def test_addresses_of_ipv6_pods_are_asked_for_too() -> None:
+    with HeadlessService("web.prod", pods=2, families=["ipv6"]) as web:
+        web.respond = without_glue(web)
+
+        answer = await asking(web).resolve("web.prod", port="http")
+
+    assert addresses(answer.endpoints) == ["fd00:244::2", "fd00:244::3"]
+    assert answer.complete
+
+
+async def test_addresses_cut_off_between_the_families_of_a_pod_are_asked_for() -> None:
+    """
+    With IPv4 left of one pod only, and IPv6 of the other, both are still there.
+    """
+    with HeadlessService("web.prod", pods=2, families=["ipv4", "ipv6"], stateful=True) as web:
+
+        def half(query: dns.message.Message) -> dns.message.Message:
+            reply = web.answer(query)
+            reply.additional = [
+                one
+                for one in reply.additional
+                if one.name.to_text().startswith("web-0" if one.rdtype == 1 else "web-1")
+            ]
+            return reply
+
+        web.respond = half
+        wanted: list[tuple[Family, str]] = [("auto", "10.244.0.3"), ("ipv6", "fd00:244::2")]
+        for family, expected in wanted:
+            answer = await asking(web).resolve("web.prod", port="http", family=family)
+            assert len(answer.endpoints) == 2
+            assert expected in addresses(answer.endpoints)
+            assert answer.complete
+
+
+async def test_ipv4_that_shows_only_when_asked_for_is_ipv4_for_all_pods() -> None:
+    """
+    Of two dual-stack pods, all that came along is one IPv6 address.
+    """
+    with HeadlessService("web.prod", pods=2, families=["ipv4", "ipv6"], stateful=True) as web:
+
+        def one_ipv6_address(query: dns.message.Message) -> dns.message.Message:
+            reply = web.answer(query)
+            reply.additional = [
+                one
+                for one in reply.additional
+                if one.rdtype == 28 and one.name.to_text().startswith("web-0")
+            ]
+            return reply
+
+        web.respond = one_ipv6_address
+        answer = await asking(web).resolve("web.prod", port="http")
+
+    assert addresses(answer.endpoints) == ["10.244.0.2", "10.244.0.3"]
+
+
+async def test_a_target_that_cannot_be_looked_up_makes_the_answer_incomplete() -> None:
+    """
+    The ring then adds what is new and removes nothing.
+    """
+    with HeadlessService("web.prod", pods=3, stateful=True) as web:
+        web.respond = without_glue(web, failing_for("web-1", dns.rcode.SERVFAIL))
+
+        answer = await asking(web).resolve("web.prod", port="http")
+
+    assert addresses(answer.endpoints) == ["10.244.0.2", "10.244.0.4"]
+    assert not answer.complete
+
+
+async def test_the_only_target_that_had_to_be_looked_up_may_fail_too() -> None:
+    with HeadlessService("web.prod", pods=3, stateful=True) as web:
+
+        def answer(query: dns.message.Message) -> dns.message.Message:
+            if question(query)[1] != "SRV":
+                return refusing(query, dns.rcode.SERVFAIL)
+            reply = web.answer(query)
+            reply.additional = [
+                one for one in reply.additional if not one.name.to_text().startswith("web-1")
+            ]
+            return reply
+
+        web.respond = answer
+        found = await asking(web).resolve("web.prod", port="http")
+
+    assert addresses(found.endpoints) == ["10.244.0.2", "10.244.0.4"]
+    assert not found.complete
+
+
+async def test_a_target_that_does_not_exist_is_a_pod_that_is_gone() -> None:
+    with HeadlessService("web.prod", pods=3, stateful=True) as web:
+        web.respond = without_glue(web, failing_for("web-1", dns.rcode.NXDOMAIN))
+
+        answer = await asking(web).resolve("web.prod", port="http")
+
+    assert addresses(answer.endpoints) == ["10.244.0.2", "10.244.0.4"]
+    assert answer.complete
+    assert answer.ignored == 1
+
+
+async def test_targets_that_can_none_be_looked_up_are_the_error_of_one() -> None:
+    with HeadlessService("web.prod", pods=2, stateful=True) as web:
+        web.respond = without_glue(
+            web,
+            failing_for("web-0", dns.rcode.NXDOMAIN),
+            failing_for("web-1", dns.rcode.SERVFAIL),
+        )
+
+        with pytest.raises(ServerFailure, match="web-1"):
+            await asking(web).resolve("web.prod", port="http")
+
+
+async def test_a_large_stateful_set_is_found_whole_without_its_addresses() -> None:
+    """
+    Their addresses do not fit beside a thousand SRV records, so most have to be asked for.
+    """
+    with HeadlessService("web.prod", pods=1000, stateful=True) as web:
+        answer = await asking(web).resolve("web.prod", port="http")
+
+        assert len(answer.endpoints) == 1000
+        assert answer.complete
+        assert len(web.queries) > 2
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("NXDOMAIN", "nxdomain"),
+        ("NODATA", "nodata"),
+        ("SERVFAIL", "servfail"),
+        ("REFUSED", "refused"),
+        ("GARBAGE", "malformed"),
+        ("SILENCE", "timeout"),
+    ],
+)
+@pytest.mark.parametrize("port", [8080, "http"])
+async def test_a_failure_is_told_with_the_name_and_the_server(
+    fault: FaultKind, kind: str, port: int | str
+) -> None:
+    with HeadlessService("web.prod") as web:
+        web.fail(fault)
+
+        with pytest.raises(ResolveError) as caught:
+            await asking(web, deadline=0.1).resolve(WEB, port=port)
+
+    name = f"{WEB}." if port == 8080 else f"_http._tcp.{WEB}."
+    assert caught.value.kind == kind
+    assert caught.value.name == name
+    assert name in str(caught.value)
+    assert web.nameserver in str(caught.value)
+
+
+async def test_the_next_server_is_asked_where_one_fails() -> None:
+    with HeadlessService("web.prod") as bad, HeadlessService("web.prod", pods=2) as good:
+        bad.fail("SERVFAIL")
+
+        assert len((await asking(bad, good).resolve("web.prod")).endpoints) == 2
+
+
+async def test_a_failure_heals_with_the_server() -> None:
+    with HeadlessService("web.prod") as web:
+        async with asking(web) as resolver:
+            for fault in ("NXDOMAIN", "NODATA", "SERVFAIL"):
+                with web.failing(fault), pytest.raises(ResolveError):
+                    await resolver.resolve(WEB)
+                assert len((await resolver.resolve(WEB)).endpoints) == 3
+
+
+# --- the shortcuts
+
+
+async def test_lookup_host_gives_sorted_addresses() -> None:
+    with HeadlessService("web.prod", pods=9) as web:
+        found = await asking(web).lookup_host("web", "prod")
+
+        assert found == tuple(sorted(f"10.244.0.{n}" for n in range(2, 11)))
+        assert asked(web) == [f"{WEB} A"]
+
+
+async def test_lookup_srv_gives_every_port_of_every_pod() -> None:
+    with HeadlessService(
+        "web.prod", pods=2, stateful=True, ports={"http": 8080, "grpc": 9090}
+    ) as web:
+        found = await asking(web).lookup_srv("Web", "prod")
+
+        assert found == (
+            SRV(f"web-0.{WEB}", 8080, 0, 25),
+            SRV(f"web-0.{WEB}", 9090, 0, 25),
+            SRV(f"web-1.{WEB}", 8080, 0, 25),
+            SRV(f"web-1.{WEB}", 9090, 0, 25),
+        )
+        assert asked(web) == [f"{WEB} SRV"]
+
+
+async def test_lookup_srv_leaves_other_names_out() -> None:
+    with HeadlessService("web.prod") as web:
+        web.answer_with(
+            f"{WEB}. 5 IN SRV 1 0 80 b.test.",
+            f"{WEB}. 5 IN SRV 0 0 80 c.test.",
+            f"{WEB}. 5 IN SRV 0 0 80 c.test.",
+            "evil.test. 5 IN SRV 0 0 80 a.test.",
+        )
+
+        found = await asking(web).lookup_srv("web", "prod")
+
+    assert found == (SRV("c.test", 80, 0, 0), SRV("b.test", 80, 1, 0))
+
+
+async def test_the_shortcuts_ask_past_every_cache() -> None:
+    with HeadlessService("web.prod", pods=1, ttl=3600) as web:
+        async with asking(web) as resolver:
+            for pods in (1, 2):
+                web.scale(pods)
+                assert len(await resolver.lookup_host("web", "prod")) == pods
+                assert len(await resolver.lookup_srv("web", "prod")) == pods
+
+
+@pytest.mark.parametrize("shortcut", ["lookup_host", "lookup_srv"])
+async def test_a_shortcut_fails_as_resolve_does(shortcut: str) -> None:
+    with HeadlessService("web.prod") as web:
+        with pytest.raises(NameNotFound) as caught:
+            await getattr(asking(web), shortcut)("web")  # in the namespace "default"
+        assert caught.value.name == "web.default.svc.cluster.local."
+
+        with pytest.raises(ConfigError, match="namespace"):
+            await getattr(asking(web), shortcut)("web", "not a name")
+        with pytest.raises(ConfigError, match="service"):
+            await getattr(asking(web), shortcut)("10.0.0.1", "prod")
+
+
+async def test_the_functions_ask_the_servers_of_the_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with HeadlessService("web.default", pods=2) as web:
+        monkeypatch.setattr(resolver_module, "system_nameservers", lambda: (web.nameserver,))
+
+        assert await lookup_host("web") == ("10.244.0.2", "10.244.0.3")
+        assert [found.port for found in await lookup_srv("web", "default")] == [8080, 8080]
+
+
+async def test_without_servers_of_its_own_a_resolver_asks_those_of_resolv_conf(
+    pod_in: Pretend,
+) -> None:
+    """
+    `.invalid` exists nowhere, so whoever answers there, it is an error.
+    """
+    pod_in("nameserver 127.0.0.99\nnameserver ::1\nnameserver nonsense\n")
+
+    with pytest.raises(ResolveError) as caught:
+        await Resolver(deadline=0.1).resolve("web.invalid.")
+
+    assert caught.value.servers == ("127.0.0.99", "::1")
+
+
+# --- how it is made
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"nameservers": []}, "nameservers must not be empty"),
+        ({"nameservers": ["dns.google"]}, "got 'dns.google'"),
+        ({"nameservers": ["10.0.0.1", "10.0.0.1:0"]}, "got '10.0.0.1:0'"),
+        ({"timeout": 0}, "timeout must be above 0 and at most 3600 s, got 0"),
+        ({"timeout": -1.0}, "timeout .* got -1.0"),
+        ({"timeout": float("nan")}, "timeout .* got nan"),
+        ({"timeout": float("inf")}, "timeout .* got inf"),
+        ({"deadline": 0.0}, "deadline must be above 0"),
+        ({"deadline": 3601}, "deadline .* got 3601"),
+        ({"tries": 0}, "tries must be 1 to 100, got 0"),
+        ({"tries": 10**12}, "tries must be 1 to 100"),
+        ({"max_endpoints": 0}, "max_endpoints must be .* got 0"),
+        ({"namespace": ""}, "namespace must not be empty"),
+        ({"namespace": "a b"}, "namespace must be"),
+        ({"zone": "."}, "zone must not be empty"),
+        ({"zone": "10.0.0.1"}, "zone must be a DNS name"),
+    ],
+)
+def test_an_option_that_cannot_work_is_refused_by_its_name(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Resolver(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"nameservers": "10.0.0.1"}, "nameservers must be several, in a list"),
+        ({"nameservers": [b"10.0.0.1"]}, "a nameserver must be a str"),
+        ({"timeout": "1"}, "timeout must be a number, not str"),
+        ({"deadline": None}, "deadline must be a number, not NoneType"),
+        ({"tries": 2.5}, "tries must be an int, not float"),
+        ({"tries": True}, "tries must be an int, not bool"),
+        ({"max_endpoints": None}, "max_endpoints must be an int, not NoneType"),
+        ({"namespace": 1}, "namespace must be a str, not int"),
+        ({"zone": b"cluster.local"}, "zone must be a str, not bytes"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_refused_by_its_name(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(TypeError, match=said):
+        Resolver(**options)
+
+
+def test_its_repr_says_whom_it_asks() -> None:
+    assert repr(Resolver()) == "<Resolver nameservers=resolv.conf>"
+    assert (
+        repr(Resolver(nameservers=iter(["10.0.0.1", "[::1]:5353"])))
+        == "<Resolver nameservers=10.0.0.1,[::1]:5353>"
+    )
+
+
+def test_making_one_asks_nothing_and_reads_nothing(pod_in: Pretend) -> None:
+    """
+    Resolvers are made at import time, before a fork, before there is an event loop.
+    """
+    resolver = Resolver(deadline=0.1)
+    pod_in("nameserver 127.0.0.99")
+
+    with pytest.raises(ResolveError) as caught:
+        anyio.run(resolver.resolve, "web.invalid.")
+
+    assert caught.value.servers == ("127.0.0.99",)
+
+
+# --- where it runs
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[cares.Engine]:
+    """
+    Every engine that is opened during the test.
+    """
+    engines: list[cares.Engine] = []
+
+    class Counted(cares.Engine):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            engines.append(self)
+
+    monkeypatch.setattr(cares, "Engine", Counted)
+    return engines
+
+
+async def test_a_resolver_held_open_keeps_its_channel(opened: list[cares.Engine]) -> None:
+    with HeadlessService("web.prod") as web:
+        resolver = asking(web)
+        async with resolver as same:
+            assert same is resolver
+            for _ in range(3):
+                await resolver.resolve("web.prod")
+            await resolver.lookup_srv("web", "prod")
+
+        assert len(opened) == 1
+        assert opened[0].users == 0
+
+
+async def test_resolvers_that_ask_the_same_servers_share_a_channel(
+    opened: list[cares.Engine],
+) -> None:
+    with HeadlessService("web.prod") as web:
+        async with asking(web) as one, asking(web, max_endpoints=9) as other:
+            await one.resolve("web.prod")
+            await other.resolve("web.prod")
+            await asking(web).resolve("web.prod")
+
+        assert len(opened) == 1
+
+
+async def test_a_lookup_outside_of_everything_opens_and_closes_its_own(
+    opened: list[cares.Engine],
+) -> None:
+    with HeadlessService("web.prod") as web:
+        for _ in range(2):
+            await asking(web).resolve("web.prod")
+        with web.failing("SERVFAIL"), pytest.raises(ServerFailure):
+            await asking(web).resolve("web.prod")
+
+    assert [engine.users for engine in opened] == [0, 0, 0]
+
+
+async def test_a_resolver_can_be_entered_twice_and_again() -> None:
+    with HeadlessService("web.prod") as web:
+        resolver = asking(web)
+        async with resolver:
+            async with resolver:
+                await resolver.resolve("web.prod")
+            assert len((await resolver.resolve("web.prod")).endpoints) == 3
+        async with resolver:
+            assert len((await resolver.resolve("web.prod")).endpoints) == 3
+
+
+async def test_an_error_in_the_body_leaves_as_itself() -> None:
+    with HeadlessService("web.prod") as web, pytest.raises(KeyError, match="body"):
+        async with asking(web) as resolver:
+            await resolver.resolve("web.prod")
+            raise KeyError("body")
+
+
+async def test_many_lookups_at_once_all_succeed() -> None:
+    answers = []
+    with HeadlessService("web.prod", pods=4) as web:
+        resolver = asking(web)
+
+        async def ask(port: int | str) -> None:
+            answers.append(await resolver.resolve("web.prod", port=port))
+
+        async with anyio.create_task_group() as tasks:
+            for n in range(50):
+                tasks.start_soon(ask, 8080 if n % 2 else "http")
+
+    assert len(answers) == 50
+    assert len({answer.endpoints for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("port", [8080, "http"])
+async def test_a_cancelled_lookup_ends_at_once_and_leaves_nothing(port: int | str) -> None:
+    with HeadlessService("web.prod", pods=50, stateful=True) as web:
+        web.respond = without_glue(web)
+        web.fail("SILENCE", rdtype="A")
+        resolver = asking(web, timeout=60.0, deadline=60.0)
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: resolver.resolve("web.prod", port=port))
+                await web.wait_for_queries_async(1 if port == 8080 else 51)
+                tasks.cancel_scope.cancel()
+
+            web.heal()
+            assert len((await resolver.resolve("web.prod", port=port)).endpoints) == 50
+
+
+async def test_the_callers_deadline_passes_through() -> None:
+    with HeadlessService("web.prod") as web:
+        web.fail("SILENCE")
+
+        with pytest.raises(TimeoutError) as caught, anyio.fail_after(0.05):
+            await asking(web).resolve("web.prod")
+
+    assert not isinstance(caught.value, ResolveTimeout)
+
+
+@needs_ipv6
+async def test_a_server_can_be_asked_over_ipv6() -> None:
+    with HeadlessService("web.prod", host="::1") as web:
+        assert len((await asking(web).resolve("web.prod")).endpoints) == 3
+
+
+@pytest.mark.parametrize("second", ["asyncio", "trio"])
+def test_one_resolver_serves_one_event_loop_after_the_other(
+    anyio_backend: str, second: str
+) -> None:
+    with HeadlessService("web.prod") as web:
+        resolver = asking(web)
+
+        async def ask() -> int:
+            async with resolver:
+                return len((await resolver.resolve("web.prod")).endpoints)
+
+        assert anyio.run(ask, backend=anyio_backend) == 3
+        assert anyio.run(ask, backend=second) == 3
+        assert anyio.run(ask, backend=anyio_backend) == 3
+
+
+def test_one_resolver_serves_loops_in_several_threads_at_once() -> None:
+    found: list[int] = []
+    with HeadlessService("web.prod") as web:
+        resolver = asking(web)
+        together = threading.Barrier(4, timeout=10)
+
+        async def ask() -> None:
+            async with resolver:
+                together.wait()
+                for _ in range(20):
+                    found.append(len((await resolver.resolve("web.prod")).endpoints))
+
+        threads = [
+            threading.Thread(target=anyio.run, args=(ask,), kwargs={"backend": backend})
+            for backend in ("asyncio", "trio", "asyncio", "trio")
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert found == [3] * 80
+
+
+async def test_a_pod_without_a_hostname_among_others_is_named_by_its_address() -> None:
+    with HeadlessService("web.prod", pods=[Pod("10.0.0.1"), Pod("10.0.0.2", hostname="a")]) as web:
+        answer = await asking(web).resolve("web.prod", port="http")
+
+    assert [endpoint.name for endpoint in answer.endpoints] == ["10.0.0.1", f"a.{WEB}"]
