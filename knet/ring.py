@@ -203,7 +203,8 @@ class Ring:
         # The options of a placement are known to what makes it, so an empty one is what all
         # others are grown from.
         self._placement = placement(())
-        if not isinstance(self._placement, Placement):
+        # By attribute, since isinstance looks past what a wrapper passes on with __getattr__.
+        if not all(hasattr(self._placement, name) for name in _PLACEMENT):
             raise TypeError(
                 f"placement must make a Placement, not {type(self._placement).__name__}"
             )
