@@ -9,6 +9,11 @@ whoever saw it; that one is gone may be a cache that is behind, a slice that was
 message that was cut off or a server that lost its API. So pods are added at once and removed on
 repeated word, an answer that says that nothing is left is held for a time, and a failure is no
 answer at all: it changes nothing but when to ask again.
+
+Several servers with caches of different age answer old and new in turns, until the oldest cache has
+expired: seventy times in half a minute have been seen. But the TTL that is left tells when a cache
+was filled. Of two answers that differ, the one that expires first is the older, and an answer that
+is older than one that was heard before has no news: it adds nothing and removes nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +34,10 @@ State = Literal["starting", "fresh", "stale", "empty", "closed"]
 
 # An empty ring takes more than one liar: this many answers in a row, whatever the hold is.
 _EMPTY_ANSWERS = 3
+
+# Seconds; a longer TTL counts as this long. A ring whose servers change to a shorter TTL takes all
+# answers for old ones until the last long one has expired.
+_LONGEST_CACHED = 60.0
 
 # 2.0 ** 1024 raises OverflowError, and an outage over a weekend gets there.
 _MAX_DOUBLINGS = 32
@@ -112,6 +121,8 @@ class Belief:
         gone: How many of them in a row.
         failures: How many lookups in a row gave no answer.
         resolved_at: When an answer last named an endpoint, or `None`: never yet.
+        newest: What the newest answer so far named.
+        expires_at: When that answer expires; what expires before it is older.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
@@ -120,6 +131,8 @@ class Belief:
     gone: int = 0
     failures: int = 0
     resolved_at: float | None = None
+    newest: tuple[Endpoint, ...] = ()
+    expires_at: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,26 +189,47 @@ def _told(
     """
     An answer with endpoints in it: believe what it names, doubt what it leaves out.
     """
-    endpoints = belief.endpoints
-    missing: dict[str, int] = {}
-    if answer.endpoints != endpoints:
-        merged = {e.name: e for e in answer.endpoints}
-        for endpoint in endpoints:
-            named = merged.get(endpoint.name)
-            if named is None:
-                times = belief.missing.get(endpoint.name, 0) + answer.complete
-                if times < policy.confirm:
-                    merged[endpoint.name] = endpoint
-                    missing[endpoint.name] = times
-            elif named == endpoint:
-                merged[endpoint.name] = endpoint  # the same object, so that snapshots share it
-        changed = tuple(sorted(merged.values(), key=lambda e: e.name))
-        if changed != endpoints:
-            endpoints = changed
-    doubtful = answer.complete and bool(missing)
+    expires_at = now + min(max(answer.ttl or 0.0, 0.0), _LONGEST_CACHED)
+    is_newest = expires_at >= belief.expires_at
+    # The very tuple that is believed, where they are equal: compared once, and held once.
+    named = belief.endpoints if answer.endpoints == belief.endpoints else answer.endpoints
+    endpoints, missing = belief.endpoints, dict(belief.missing)
+    # TTLs are whole seconds, so the expiry of one and the same answer seems to move about a little.
+    if is_newest or named == belief.newest or not endpoints:
+        endpoints, missing = _merged(belief, named, answer.complete, policy)
+    after = Belief(
+        endpoints,
+        MappingProxyType(missing),
+        resolved_at=now,
+        newest=named if is_newest else belief.newest,
+        expires_at=expires_at if is_newest else belief.expires_at,
+    )
+    doubtful = bool(missing) and answer.complete
     wait = policy.shortest if doubtful else _until_next(answer.ttl, policy)
-    after = Belief(endpoints, MappingProxyType(missing), resolved_at=now)
     return Decision(after, "fresh", wait * (1 + policy.jitter * jitter))
+
+
+def _merged(
+    belief: Belief, named: tuple[Endpoint, ...], complete: bool, policy: RefreshPolicy
+) -> tuple[tuple[Endpoint, ...], dict[str, int]]:
+    """
+    Return the endpoints that are believed once *named* were, and those that it left out.
+    """
+    missing: dict[str, int] = {}
+    if named is belief.endpoints:
+        return named, missing
+    merged = {e.name: e for e in named}
+    for endpoint in belief.endpoints:
+        there = merged.get(endpoint.name)
+        if there is None:
+            times = belief.missing.get(endpoint.name, 0) + complete
+            if times < policy.confirm:
+                merged[endpoint.name] = endpoint
+                missing[endpoint.name] = times
+        elif there == endpoint:
+            merged[endpoint.name] = endpoint  # the same object, so that snapshots share it
+    changed = tuple(sorted(merged.values(), key=lambda e: e.name))
+    return (belief.endpoints if changed == belief.endpoints else changed), missing
 
 
 def _told_nothing(belief: Belief, now: float, policy: RefreshPolicy, jitter: float) -> Decision:

@@ -5,6 +5,7 @@ What is believed and when to ask again, as tables of facts: no clock, no loop, n
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -319,3 +320,103 @@ def test_a_policy_that_cannot_work_is_refused(wrong: dict[str, float]) -> None:
 
     with pytest.raises(ConfigError, match="retry" if option in ("retry", "max_retry") else option):
         RefreshPolicy(**wrong)  # type: ignore[arg-type]
+
+
+# --- answers that blink
+
+
+def test_an_older_answer_has_no_news() -> None:
+    """
+    It adds nothing, removes nothing and brings no old address back, however often it comes.
+    """
+    moved = Endpoint("b", "10.0.0.99", 80)
+    old, new = Answer([A, B], ttl=10), Answer([moved, C], ttl=30)
+
+    decision = after(Answer([A, B], ttl=11), 1, new, 1, old, 1, old, 1, old)
+
+    assert decision.belief.endpoints == (A, moved, C)
+    assert decision.belief.missing == {"a": 1}
+    assert decision.state == "fresh"
+
+
+def test_an_answer_is_old_only_until_it_cannot_be() -> None:
+    """
+    When the newest answer has expired, whoever is left speaks the truth.
+    """
+    decision = after(Answer([A, B], ttl=30), 28, Answer([A], ttl=0), 1, Answer([A], ttl=0))
+    late = after(Answer([A, B], ttl=30), 30, Answer([A], ttl=0), 1, Answer([A], ttl=0))
+
+    assert decision.belief.endpoints == (A, B)
+    assert late.belief.endpoints == (A,)
+
+
+def test_a_ttl_without_measure_does_not_blind_a_ring() -> None:
+    """
+    After an answer that claims to be good for a week, others are believed within a minute.
+    """
+    decision = after(Answer([A, B], ttl=604_800), 61, Answer([A], ttl=5), 1, Answer([A], ttl=4))
+
+    assert decision.belief.endpoints == (A,)
+
+
+class Cache:
+    """
+    A cache before a live server: answers what the truth was when it last asked, with an aged TTL.
+    """
+
+    def __init__(self, ttl: int, expires_at: float, *, busy: bool) -> None:
+        self.ttl = ttl
+        self.expires_at = expires_at
+        self.busy = busy  # others ask it too, so that it refills as soon as it expires
+        self.held: tuple[Endpoint, ...] = ()
+
+    def answer(self, now: float, changed_at: float) -> Answer:
+        while self.expires_at <= now:
+            filled = self.expires_at if self.busy else now
+            self.held = (A, B) if filled < changed_at else (A, C)
+            self.expires_at = filled + self.ttl
+        return Answer(self.held, ttl=int(self.expires_at - now))
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
+@pytest.mark.parametrize("interval", [0.25, 5.0])
+@pytest.mark.parametrize("caches", [1, 2, 3])
+@pytest.mark.parametrize("ttl", [5, 30])
+@pytest.mark.parametrize("turns", ["alternating", "random"])
+def test_a_ring_does_not_follow_a_blink(
+    busy: bool, interval: float, caches: int, ttl: int, turns: str
+) -> None:
+    """
+    One pod replaced by another is two snapshots, and the old one is gone in time.
+
+    Replicas of a DNS server whose caches were filled at different times name the old pod and the new
+    one in turns, as through the address of a cluster's DNS service. Whoever believes each answer
+    changes its mind up to 71 times in 30 s.
+    """
+    policy = RefreshPolicy(interval=interval, min_interval=min(interval, 1.0))
+    changes_at = 100.0
+    for seed in range(20):
+        chance = random.Random(seed)
+        # Apart by more than the second that TTLs are rounded to.
+        phases = [ttl * (n + chance.uniform(0.1, 0.3)) / caches for n in range(caches)]
+        servers = [Cache(ttl, phase, busy=busy) for phase in phases]
+        changed_at = changes_at + chance.uniform(0, ttl)
+        belief, snapshots, gone_at = Belief(), 0, math.inf
+        now, asked = 0.0, 0
+        while now < changed_at + 3 * ttl:
+            server = servers[asked % caches] if turns == "alternating" else chance.choice(servers)
+            answer = server.answer(now, changed_at)
+            if answer.endpoints:
+                decision = decide(belief, answer, now=now, policy=policy, jitter=chance.random())
+                snapshots += decision.belief.endpoints is not belief.endpoints
+                belief = decision.belief
+                if B not in belief.endpoints and now > changed_at:
+                    gone_at = min(gone_at, now)
+                now += decision.wait
+            else:
+                now += interval
+            asked += 1
+
+        assert belief.endpoints == (A, C)
+        assert snapshots - 1 <= 2
+        assert gone_at - changed_at <= ttl + 2 * interval * (1 + policy.jitter)
