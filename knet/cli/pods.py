@@ -76,7 +76,13 @@ class _Server:
         name = self.name.encode()
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(name)
         try:
-            async with await SocketStream.from_socket(client) as stream:
+            stream = await SocketStream.from_socket(client)
+        except BaseException:
+            self._clients.discard(client)
+            client.close()  # cancelled before the stream took it over
+            raise
+        try:
+            async with stream:
                 with anyio.fail_after(_PATIENCE):
                     await stream.receive()
                     await stream.send(head + name)
