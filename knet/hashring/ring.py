@@ -34,6 +34,28 @@ An example with `points=2, slots=4` and the members a, b and c, hashes cut to 16
 "alice" hashes to 73a3, so slot 1 and b; after b she prefers c, then a. "carol" hashes to c1ce: slot
 3, a, then b (slot 0, past the top), then c.
 
+With a `balance`, a number above 1, three more steps follow upon 3, and 4 and 5 go by the table that
+they leave. All arithmetic on weights is that of IEEE doubles.
+
+6. The fair share of a member that has points is ``slots * weight / total``, where `total` is the
+   sum of their weights, added one by one in the order of names. Its limit is the largest of 1,
+   ``ceil(share)`` and ``floor(balance * share)``, but at most `slots`.
+7. A run is a row of slots with one owner, as long as can be, from slot 0 to the last; it does not go
+   past the top. A member that owns more slots than its limit keeps so many, those with the fewest
+   slots between them and the end of their run, and among equals the lower ones; it gives up the others.
+8. From slot 0 on, each slot given up goes to the first member that owns fewer slots than its limit
+   by then, in the order of preference that 5 gives for the table of 3.
+
+So no member owns more than `balance` times its fair share, unless the share itself, rounded up to
+whole slots, is more. Then some keys do move without cause: with the members all limits change, and
+what one of them gives up or takes back may go to the next, or come from there.
+
+The example above with `slots=8, balance=1.25`: shares are 8/3, limits ``max(1, 3, floor(10/3))``.
+
+    slot            0  1  2  3  4  5  6  7
+    first point     b  b  b  b  c  c  a  b    b owns 5 and keeps 7, 3 and 2
+    levelled        c  a  b  b  c  c  a  b    0 goes to c, which then has 3, so 1 goes on to a
+
 Points are snapped to slots because a lookup is then one read from one list, as fast with a thousand
 members as with three, where a search among the points takes longer the more there are. The price is
 balance: with fewer than about 100 slots for each member, some get noticeably more than their share.
@@ -41,13 +63,16 @@ balance: with fewer than about 100 slots for each member, some get noticeably mo
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator
-from itertools import islice, pairwise, repeat
+from itertools import compress, islice, repeat
 from math import floor
+from operator import is_not
 from typing import Any, Generic, Self, TypeVar
 
 from knet.errors import ConfigError, NoEndpoints
+from knet.hashring.balance import check_balance, level, limits_of, run_starts
 from knet.hashring.hashing import encode_key, xxh64
 from knet.hashring.placement import (
     Entry,
@@ -111,6 +136,8 @@ class HashRing(Generic[M]):
         points: Points of a member of weight 1. More are better balanced and slower to build.
         slots: Parts of the hash space, a power of two up to 2**20. The default suits up to about
             300 members of weight 1; 2**18 balances 1 000 better and makes a lookup 1.5 times slower.
+        balance: No member has more than so many times its fair share of the keys, by weight; above
+            1. None, the default, sets no bound.
         name: What of a member is hashed; by default a string itself, else its `name`.
 
     Raises:
@@ -120,6 +147,7 @@ class HashRing(Generic[M]):
 
     __slots__ = (
         "__weakref__",
+        "_balance",
         "_hops",
         "_landless",
         "_members",
@@ -147,11 +175,13 @@ class HashRing(Generic[M]):
         *,
         points: int = POINTS,
         slots: int = SLOTS,
+        balance: float | None = None,
         name: Callable[[M], str] | None = None,
     ) -> None:
         check_options(points, slots, name)
         self._points = points
         self._slots = slots
+        self._balance = check_balance(balance)
         self._shift = shift_of(slots)
         self._name = name
         exhaust(self._build(members))
@@ -309,6 +339,7 @@ class HashRing(Generic[M]):
         ring = self.__class__.__new__(self.__class__)
         ring._points = self._points
         ring._slots = self._slots
+        ring._balance = self._balance
         ring._shift = self._shift
         ring._name = self._name
         yield from ring._build(members)
@@ -336,20 +367,24 @@ class HashRing(Generic[M]):
         return self._slots
 
     @property
+    def balance(self) -> float | None:
+        """
+        How many times its fair share a member may have; None: no bound.
+        """
+        return self._balance
+
+    @property
     def spec(self) -> str:
         """
         The placement and its options; with the members' names and weights it decides every pick.
         """
-        return f"hashring/1 points={self._points} slots={self._slots}"
+        return f"hashring/1 {self._options()}"
 
     def __len__(self) -> int:
         return len(self._members)
 
     def __repr__(self) -> str:
-        return (
-            f"<{self.__class__.__name__} members={len(self._members)} "
-            f"points={self._points} slots={self._slots}>"
-        )
+        return f"<{self.__class__.__name__} members={len(self._members)} {self._options()}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HashRing):
@@ -363,7 +398,18 @@ class HashRing(Generic[M]):
         return _rebuild, self._identity()
 
     def _identity(self) -> tuple[Any, ...]:
-        return self.__class__, self._members, self._points, self._slots, self._name
+        return (
+            self.__class__,
+            self._members,
+            self._points,
+            self._slots,
+            self._name,
+            self._balance,
+        )
+
+    def _options(self) -> str:
+        balance = "" if self._balance is None else f" balance={self._balance}"
+        return f"points={self._points} slots={self._slots}{balance}"
 
     def _owner(self, h64: int) -> M:
         if not self._table:
@@ -408,9 +454,20 @@ class HashRing(Generic[M]):
         if not pointed:
             return
         fill = _table_by_runs if total <= _FEW_POINTS else _table_by_minima
-        starts: list[int] | None = [] if total * _SLOTS_PER_HOP <= self._slots else None
+        hop = total * _SLOTS_PER_HOP <= self._slots
+        starts = array("I") if hop or self._balance is not None else None
         self._table, landed = yield from fill(pointed, self._slots, starts)
-        if starts is not None:
+        if starts is not None and self._balance is not None:
+            entries = [entry for entry, _ in pointed]
+            limits = yield from limits_of(entries, self._slots, self._balance)
+            owned = yield from level(
+                self._table, starts, [entry.member for entry in entries], limits
+            )
+            if owned is not None:
+                landed = bytearray(map(bool, owned))
+                if hop:
+                    starts = yield from run_starts(self._table)
+        if starts is not None and hop:
             self._hops = yield from _hops(starts, self._slots)
         self._owners = sum(landed)
         self._landless = tuple(
@@ -419,7 +476,7 @@ class HashRing(Generic[M]):
 
 
 def _table_by_runs(
-    pointed: list[tuple[Entry[M], int]], slots: int, starts: list[int] | None
+    pointed: list[tuple[Entry[M], int]], slots: int, starts: array[int] | None
 ) -> Generator[None, None, tuple[list[M], bytearray]]:
     """
     Make the table run by run from all points in order, while they are few.
@@ -427,7 +484,7 @@ def _table_by_runs(
     Args:
         pointed: The members that have points, sorted by name, and how many.
         slots: The length of the table.
-        starts: Gets the slots where a run may start, ascending, slot 0 always.
+        starts: Gets slot 0 and all slots that have another owner than the slot before, ascending.
 
     Returns:
         The table, and a 1 for each of *pointed* that owns a slot, else a 0.
@@ -461,13 +518,13 @@ def _table_by_runs(
         yield
     # Past the last point the first one follows.
     table[low:] = table[:1] * (slots - low)
-    if starts is not None and low < slots:
+    if starts is not None and low < slots and table[low] is not table[low - 1]:
         starts.append(low)
     return table, landed
 
 
 def _table_by_minima(
-    pointed: list[tuple[Entry[M], int]], slots: int, starts: list[int] | None
+    pointed: list[tuple[Entry[M], int]], slots: int, starts: array[int] | None
 ) -> Generator[None, None, tuple[list[M], bytearray]]:
     """
     Make the table from the lowest point in each slot; a slot without one is as the next above.
@@ -477,7 +534,7 @@ def _table_by_minima(
     Args:
         pointed: The members that have points, sorted by name, and how many.
         slots: The length of the table.
-        starts: Gets the slots where a run may start, ascending, slot 0 always.
+        starts: Gets slot 0 and all slots that have another owner than the slot before, ascending.
 
     Returns:
         The table, and a 1 for each of *pointed* that owns a slot, else a 0.
@@ -531,11 +588,8 @@ def _table_by_minima(
             above := (above if member is free else member) for member in reversed(table[low:high])
         ]
         if starts is not None:
-            starts += [
-                high - back
-                for back, (one, other) in enumerate(pairwise((below, *filled)))
-                if one is not other
-            ]
+            other = map(is_not, (below, *filled), filled)
+            starts.extend(compress(range(high, low, -1), other))
             below = above
         filled.reverse()
         table[low:high] = filled
@@ -544,12 +598,14 @@ def _table_by_minima(
         yield
     table[top:] = table[:1] * (slots - top)
     if starts is not None:
+        if top < slots and table[top] is table[top - 1]:
+            del starts[0]
         starts.append(0)
         starts.reverse()
     return table, landed
 
 
-def _hops(starts: list[int], slots: int) -> Generator[None, None, bytes]:
+def _hops(starts: array[int], slots: int) -> Generator[None, None, bytes]:
     """
     For each slot, the way to the next of *starts*, or 255 where it is longer.
     """
@@ -618,5 +674,6 @@ def _rebuild(
     points: int,
     slots: int,
     name: Callable[[M], str] | None,
+    balance: float | None = None,
 ) -> HashRing[M]:
-    return cls(members, points=points, slots=slots, name=name)
+    return cls(members, points=points, slots=slots, balance=balance, name=name)

@@ -1,9 +1,9 @@
 """
 Bring your own tree: `TreeRing` keeps the points of a ring in a sorted tree of the caller's choice.
 
-Mutable, and key for key the picks of `HashRing` with the same options: the tree holds the points as
-they are, and a key looks from the start of its slot for the first point at or after it. The rules
-of the placement are written down in `knet.hashring.ring`.
+Mutable, and key for key the picks of `HashRing` with the same points and slots, and no `balance`:
+the tree holds the points as they are, and a key looks from the start of its slot for the first
+point at or after it. The rules of the placement are written down in `knet.hashring.ring`.
 
 It says what a tree must be able to do (`Tree`), gives trees of nodes a correct successor
 (`NodeTree`), and is the only importer of bintrees, whose red-black tree is the default.

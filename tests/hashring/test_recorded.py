@@ -14,14 +14,20 @@ import pytest
 from knet.hashring import HashRing, Member, TreeRing
 from tests.hashring.reference import ReferenceRing
 
-RECORDED: dict[str, dict[str, Any]] = json.loads(
-    (Path(__file__).parent / "placements" / "hashring.json").read_text(encoding="utf-8")
-)
+HERE = Path(__file__).parent / "placements"
+RECORDED: dict[str, dict[str, Any]] = json.loads((HERE / "hashring.json").read_text("utf-8"))
+LEVELLED: dict[str, dict[str, Any]] = json.loads((HERE / "balance.json").read_text("utf-8"))
 
 
 @pytest.fixture(params=RECORDED)
 def recorded(request: pytest.FixtureRequest) -> dict[str, Any]:
     case: dict[str, Any] = RECORDED[request.param]
+    return case
+
+
+@pytest.fixture(params=LEVELLED)
+def levelled(request: pytest.FixtureRequest) -> dict[str, Any]:
+    case: dict[str, Any] = LEVELLED[request.param]
     return case
 
 
@@ -59,3 +65,29 @@ def test_a_tree_ring_makes_the_recorded_picks(recorded: dict[str, Any]) -> None:
 
     for key, names in recorded["picks"].items():
         assert [member.name for member in ring.get_n(key, 3)] == names
+
+
+def test_recorded_picks_within_a_bound_never_change(levelled: dict[str, Any]) -> None:
+    """
+    With `balance` the promise is the same.
+    """
+    members = [Member(*item) for item in levelled["weights"].items()]
+    options = {name: levelled[name] for name in ("points", "slots", "balance")}
+    ring = HashRing(members, **options)
+
+    for key, names in levelled["picks"].items():
+        assert [member.name for member in ring.get_n(key, 3)] == names
+        assert ring.get(key).name == names[0]
+
+
+def test_recorded_picks_within_a_bound_follow_from_the_written_rules(
+    levelled: dict[str, Any],
+) -> None:
+    """
+    As they are without it.
+    """
+    options = {name: levelled[name] for name in ("points", "slots", "balance")}
+    reference = ReferenceRing(levelled["weights"], **options)
+
+    for key, names in levelled["picks"].items():
+        assert list(islice(reference.walk(key.encode()), 3)) == names

@@ -1,5 +1,5 @@
 """
-Records where `HashRing` puts keys, in `hashring.json` beside this file.
+Records where `HashRing` puts keys, in `hashring.json` and `balance.json` beside this file.
 
 Run once, when the placement was defined:
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from knet.hashring import HashRing, Member
 
-PATH = Path(__file__).with_name("hashring.json")
+HERE = Path(__file__).parent
 
 KEYS = [
     "",
@@ -53,9 +53,65 @@ CASES: dict[str, dict[str, Any]] = {
     "fine slots": {"weights": {f"pod-{i}": 1 for i in range(30)}, "points": 500, "slots": 2**18},
 }
 
+BALANCE_CASES: dict[str, dict[str, Any]] = {
+    "three strings": {"weights": {"a": 1, "b": 1, "c": 1}, "balance": 1.01},
+    "one member": {"weights": {"only": 1}, "balance": 1.1},
+    "a stateful set": {
+        "weights": {f"web-{i}.web.prod.svc.cluster.local": 1 for i in range(10)},
+        "balance": 1.02,
+    },
+    "weights": {
+        "weights": {"none": 0, "tiny": 0.001, "half": 0.5, "one": 1, "three": 3},
+        "balance": 1.001,
+    },
+    "weights that no double holds": {
+        "weights": {f"pod-{i}": (i + 1) / 7 for i in range(7)},
+        "points": 3,
+        "slots": 2048,
+        "balance": 1.1,
+    },
+    "names beyond ASCII": {"weights": {"zürich": 1, "北京": 1, "🐍": 1, "z": 1}, "balance": 1.001},
+    "two points, eight slots": {
+        "weights": {"a": 1, "b": 1, "c": 1},
+        "points": 2,
+        "slots": 8,
+        "balance": 1.25,
+    },
+    "one point, half of all slots given up": {
+        "weights": {f"pod-{i}": 1 for i in range(5)},
+        "points": 1,
+        "slots": 1024,
+        "balance": 1.1,
+    },
+    "more members than slots": {
+        "weights": {f"pod-{i}": 1 for i in range(12)},
+        "points": 3,
+        "slots": 4,
+        "balance": 1.1,
+    },
+    "members without a slot of their own": {
+        "weights": {f"pod-{i}": 1 for i in range(6)},
+        "points": 1,
+        "slots": 16,
+        "balance": 1.1,
+    },
+    "a hundred pods": {
+        "weights": {f"10.1.{i // 50}.{i % 50}": 1 for i in range(100)},
+        "balance": 1.01,
+    },
+    "fine slots": {
+        "weights": {f"pod-{i}": 1 for i in range(30)},
+        "points": 500,
+        "slots": 2**18,
+        "balance": 1.01,
+    },
+}
+
 
 def record(case: dict[str, Any]) -> dict[str, Any]:
     options = {"points": case.get("points", 160), "slots": case.get("slots", 65_536)}
+    if "balance" in case:
+        options["balance"] = case["balance"]
     ring = HashRing([Member(*item) for item in case["weights"].items()], **options)
     return {
         "weights": case["weights"],
@@ -65,8 +121,10 @@ def record(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    recorded = {name: record(case) for name, case in CASES.items()}
-    PATH.write_text(json.dumps(recorded, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
+    for file, cases in (("hashring.json", CASES), ("balance.json", BALANCE_CASES)):
+        recorded = {name: record(case) for name, case in cases.items()}
+        text = json.dumps(recorded, indent=1, ensure_ascii=True) + "\n"
+        (HERE / file).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
