@@ -14,6 +14,8 @@ import nox
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 ROOT = Path(__file__).parent
+# What runs real servers has sessions of its own.
+NO_SERVERS = ["--ignore=tests/e2e", "--ignore=tests/conformance/live"]
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 
 nox.needs_version = ">=2025.5.1"
@@ -50,7 +52,7 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every test that needs no server, on every CPython found."""
     install(session, "test")
-    session.run("pytest", "--ignore=tests/e2e", *session.posargs)
+    session.run("pytest", *NO_SERVERS, *session.posargs)
 
 
 @nox.session
@@ -61,11 +63,23 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def conformance(session: nox.Session) -> None:
+    """
+    Picks beside real proxies.
+
+    Envoy, gRPC and pymemcache come from PyPI; nginx, HAProxy, twemproxy and libmemcached count where
+    they are installed: `apt-get install nginx-light haproxy nutcracker libmemcached11`.
+    """
+    install(session, "test", "conformance")
+    session.run("pytest", "tests/conformance/live", *session.posargs)
+
+
+@nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """Which lines the tests reach."""
     session.install("-q", "-e", ".[cli]", *nox.project.dependency_groups(PROJECT, "test"))
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *NO_SERVERS, *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report")
 
@@ -83,7 +97,7 @@ def floors(session: nox.Session) -> None:
     session.install(
         "-q", ".[cli]", "-c", str(constraints), *nox.project.dependency_groups(PROJECT, "test")
     )
-    session.run("pytest", "--ignore=tests/e2e", *session.posargs)
+    session.run("pytest", *NO_SERVERS, *session.posargs)
 
 
 @nox.session(default=False)

@@ -273,10 +273,12 @@ class Ring:
             ConfigError: *key* holds a lone surrogate, so it has no UTF-8 form.
         """
         snapshot = self._snapshot
-        # One coroutine and no call: with a call for the lookup it takes a fifth longer. Whatever
-        # has no slots, no text or no snapshot yet fails in this line, which costs it nothing.
+        # One coroutine and no call: with a call for the lookup it takes a fifth longer. A bytes key
+        # or a missing snapshot fails in here, which costs the usual case nothing.
         try:
-            return snapshot._table[xxh64(key.encode()) >> snapshot._shift]  # type: ignore[union-attr]
+            shift = snapshot._shift  # type: ignore[union-attr]
+            if shift:  # a placement with slots
+                return snapshot._table[xxh64(key.encode()) >> shift]  # type: ignore[union-attr]
         except (AttributeError, IndexError, UnicodeEncodeError):
             pass
         if snapshot is None:

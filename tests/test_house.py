@@ -36,7 +36,27 @@ ROOMS = [
 ]
 
 # Inside a room the same holds for its modules.
-HASHRING = ["hashing", "placement", "ring", "tree"]
+HASHRING = [
+    "hashing",
+    "placement",
+    "balance",
+    "ring",
+    "base",
+    "maglev",
+    "rendezvous",
+    "tree",
+    "proxies.hashes",
+    "proxies.murmur",
+    "proxies.request",
+    "proxies.servers",
+    "proxies.continuum",
+    "proxies.envoy",
+    "proxies.grpc",
+    "proxies.nginx",
+    "proxies.haproxy",
+    "proxies.ketama",
+    "proxies.pymemcache",
+]
 RESOLVER = ["names", "records", "answer", "cares", "static", "dns"]
 
 # Modules that know nothing of DNS, clocks, sockets, event loops or chance.
@@ -64,7 +84,7 @@ ONLY_IN = {
     "rich": {"knet.cli"},
 }
 
-FRONT_DOORS = ["knet", "knet.hashring", "knet.resolver", "knet.testing"]
+FRONT_DOORS = ["knet", "knet.hashring", "knet.hashring.proxies", "knet.resolver", "knet.testing"]
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

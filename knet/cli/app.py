@@ -185,6 +185,9 @@ def get(
     count: Annotated[
         int, typer.Option("--count", "-n", min=1, help="How many pods for each key, best first.")
     ] = 1,
+    placement: Annotated[
+        lookups.Placing, typer.Option(help="Whose picks: knet's own, or those of a proxy.")
+    ] = "hashring",
     nameserver: _Nameservers = None,
     json: _Json = False,
     backend: _Backend = "asyncio",
@@ -196,13 +199,17 @@ def get(
     differ between a `--port` that is a number or left out (addresses) and one that is a name
     (hostnames): ask as your program does.
 
+    With `--placement envoy` and the like they are the picks of that proxy with its default options.
+    Proxies hash the pods' addresses and ports, so they need `--port`; where their picks depend on
+    the order of the pods, it is that of their names.
+
     With `--json`: for each key an object with `key` and `endpoints`, most preferred first, as
     `knet resolve` has them.
 
     Example: `knet get web.prod user-42 user-43 --port http -n 2`
     """
     target = _target(service, port, protocol, family, nameserver)
-    _run(lambda: lookups.get(target, keys, count=count, as_json=json), backend)
+    _run(lambda: lookups.get(target, keys, placing=placement, count=count, as_json=json), backend)
 
 
 @app.command()

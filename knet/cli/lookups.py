@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,12 +18,48 @@ from typing import Any, Literal
 import anyio
 from rich.console import Console
 
-from knet import Answer, Change, Endpoint, HashRing, RefreshPolicy, Resolver, Ring
+from knet import Answer, Change, Endpoint, RefreshPolicy, Resolver, Ring
+from knet.hashring import HashRing, Maglev, Placement, Rendezvous
+from knet.hashring.proxies import (
+    EnvoyMaglev,
+    EnvoyRing,
+    GrpcRing,
+    HAProxyRing,
+    Ketama,
+    NginxRing,
+    PymemcacheRendezvous,
+)
 
-__all__ = ["Family", "Protocol", "Target", "get", "resolve", "watch"]
+__all__ = ["PLACEMENTS", "Family", "Placing", "Protocol", "Target", "get", "resolve", "watch"]
 
 Family = Literal["auto", "ipv4", "ipv6"]
+Placing = Literal[
+    "hashring",
+    "maglev",
+    "rendezvous",
+    "envoy",
+    "envoy-maglev",
+    "grpc",
+    "nginx",
+    "haproxy",
+    "ketama",
+    "pymemcache",
+]
 Protocol = Literal["tcp", "udp", "sctp"]
+
+# The endpoints are in the order of their names, which some of the proxies' placements depend on.
+PLACEMENTS: Mapping[Placing, Callable[[tuple[Endpoint, ...]], Placement[Endpoint]]] = {
+    "hashring": HashRing,
+    "maglev": Maglev,
+    "rendezvous": Rendezvous,
+    "envoy": EnvoyRing,
+    "envoy-maglev": EnvoyMaglev,
+    "grpc": GrpcRing,
+    "nginx": NginxRing,
+    "haproxy": HAProxyRing,
+    "ketama": Ketama,
+    "pymemcache": PymemcacheRendezvous,
+}
 
 # A ring tells of changes as they happen; its state has to be looked at.
 _LOOK_AGAIN = 0.1
@@ -98,12 +134,14 @@ async def resolve(target: Target, *, as_json: bool) -> None:
     _print(f"\n{pods} of {answer.name or target.service}, ttl {ttl}, {what}")
 
 
-async def get(target: Target, keys: Sequence[str], *, count: int, as_json: bool) -> None:
+async def get(
+    target: Target, keys: Sequence[str], *, placing: Placing, count: int, as_json: bool
+) -> None:
     """
     Print the *count* most preferred endpoints of each key.
     """
     answer = await target.resolve()
-    placement = HashRing(answer.endpoints)
+    placement = PLACEMENTS[placing](answer.endpoints)
     picks = [(key, placement.get_n(key, count)) for key in keys]
     if as_json:
         for key, endpoints in picks:

@@ -28,7 +28,7 @@ class BasePlacement(ABC, Generic[M]):
 
     A subclass has options and an algorithm. Its constructor checks the options, keeps each of them
     in an attribute of its name with an underscore before it, and calls `_begin`. It implements
-    `_build`, `_owner`, `_walk` and `share`, and may do `get` and `get_many` faster.
+    `_build`, `_has_keys`, `_owner`, `_walk` and `share`, and may do `get` and `get_many` faster.
 
     Attributes:
         hash_bits: A key's hash is in ``[0, 2**hash_bits)``.

@@ -8,9 +8,12 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 
+from knet import Endpoint
+from knet.cli.lookups import PLACEMENTS, Placing
 from knet.hashring import HashRing
 from knet.testing import HeadlessService
 from tests.cli.commands import finish, run, start
@@ -115,6 +118,30 @@ def test_get_agrees_with_the_placement(service: HeadlessService) -> None:
     ring = HashRing(NAMES)
     picks = [[e["name"] for e in d["endpoints"]] for d in documents]
     assert picks == [[ring.get("alice")], [ring.get("bob")]]
+
+
+@pytest.mark.parametrize("placing", PLACEMENTS)
+def test_get_shows_where_a_proxy_would_send_a_key(
+    service: HeadlessService, placing: Placing
+) -> None:
+    """
+    With `--placement` the picks are those of that class over the same endpoints.
+    """
+    args = ("web.prod", "alice", "bob", "--port", "http", "--nameserver", service.nameserver)
+    result = run("get", *args, "--json", "--placement", placing)
+
+    pods = json.loads(run("resolve", *args[:1], *args[3:], "--json").stdout)["endpoints"]
+    placement = PLACEMENTS[placing](tuple(Endpoint(**pod) for pod in pods))
+    documents = [json.loads(line) for line in result.stdout.splitlines()]
+    expected = [placement.get(key).name for key in ("alice", "bob")]
+    assert [d["endpoints"][0]["name"] for d in documents] == expected
+
+
+def test_every_placement_that_can_be_named_is_there() -> None:
+    """
+    The option's values and the table of classes agree.
+    """
+    assert tuple(PLACEMENTS) == get_args(Placing)
 
 
 def test_get_prints_the_preferred_pods_of_each_key(service: HeadlessService) -> None:
