@@ -1,0 +1,162 @@
+"""
+`decide` against arbitrary weather: truths, lies, old answers, cut-off answers, losses and delays.
+
+A model keeps the facts that the promises are made of: what was ever named, and when anybody last
+named anything. Whatever comes in whatever order, the promises hold after every step.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from knet import (
+    Answer,
+    Endpoint,
+    MalformedAnswer,
+    NameNotFound,
+    NoData,
+    QueryRefused,
+    RefreshPolicy,
+    ResolveError,
+    ResolveTimeout,
+    ServerFailure,
+)
+from knet.refresh import Belief, Decision, decide
+
+# Five pods, of which each may come back with another address.
+PODS = [Endpoint(f"web-{n}", f"10.0.{move}.{n + 1}", 80) for n in range(5) for move in (0, 1)]
+LOSSES = [ServerFailure("SERVFAIL"), ResolveTimeout("timeout"), QueryRefused("REFUSED")]
+NOTHING: list[Answer | ResolveError] = [NameNotFound("NXDOMAIN"), NoData("NODATA"), Answer()]
+
+# Nobody takes an answer for older than another for longer than this.
+FORGOTTEN = 60.0
+
+
+def some_pods(*, least: int = 0) -> st.SearchStrategy[tuple[Endpoint, ...]]:
+    return st.lists(
+        st.sampled_from(PODS), min_size=least, max_size=5, unique_by=lambda e: e.name
+    ).map(tuple)
+
+
+class Weather(RuleBasedStateMachine):
+    """
+    A believer, and what the world says to it.
+    """
+
+    @initialize(
+        interval=st.sampled_from([0.5, 5.0, 60.0]),
+        empty_hold=st.sampled_from([0.0, 10.0, 30.0]),
+        confirm=st.integers(1, 4),
+        truth=some_pods(least=1),
+    )
+    def begin(
+        self, interval: float, empty_hold: float, confirm: int, truth: tuple[Endpoint, ...]
+    ) -> None:
+        self.policy = RefreshPolicy(interval=interval, empty_hold=empty_hold, confirm=confirm)
+        self.now = 1000.0
+        self.belief = Belief()
+        self.truth = truth
+        self.ever_named: set[Endpoint] = set()
+        self.named_at = self.now
+
+    def hear(self, outcome: Answer | ResolveError, jitter: float = 0.5) -> Decision:
+        """
+        Decide about *outcome*, and check what must hold of every decision.
+        """
+        if isinstance(outcome, Answer) and outcome.endpoints:
+            self.ever_named.update(outcome.endpoints)
+            self.named_at = self.now
+        before = self.belief
+        decision = decide(before, outcome, now=self.now, policy=self.policy, jitter=jitter)
+        again = decide(before, outcome, now=self.now, policy=self.policy, jitter=jitter)
+        assert decision == again
+        assert decision.wait >= min(self.policy.shortest, self.policy.retry / 2)
+        assert decision.wait <= max(self.policy.interval * 1.1, self.policy.max_retry)
+        if before.endpoints:
+            lost = {e.name for e in before.endpoints} - {e.name for e in decision.belief.endpoints}
+            assert not lost or decision.belief.endpoints or not outcome_names(outcome)
+            if isinstance(outcome, Answer) and not outcome.complete:
+                assert not lost
+            if not isinstance(outcome, Answer | NameNotFound | NoData):
+                assert decision.belief.endpoints is before.endpoints
+        if decision.belief.endpoints == before.endpoints:
+            assert decision.belief.endpoints is before.endpoints
+        self.belief = decision.belief
+        return decision
+
+    @rule(truth=some_pods())
+    def the_truth_changes(self, truth: tuple[Endpoint, ...]) -> None:
+        self.truth = truth
+
+    @rule(seconds=st.floats(0, 100))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(ttl=st.one_of(st.none(), st.integers(0, 30)), jitter=st.floats(0, 0.999))
+    def somebody_tells_the_truth(self, ttl: int | None, jitter: float) -> None:
+        self.hear(Answer(self.truth, ttl) if self.truth else NOTHING[0], jitter)
+
+    @rule(lie=some_pods(), ttl=st.integers(-1, 2**32), complete=st.booleans())
+    def somebody_lies(self, lie: tuple[Endpoint, ...], ttl: int, complete: bool) -> None:
+        self.hear(Answer(lie, ttl, complete))
+
+    @rule(nothing=st.sampled_from(NOTHING))
+    def somebody_says_that_there_is_nothing(self, nothing: Answer | ResolveError) -> None:
+        self.hear(nothing)
+
+    @rule(loss=st.sampled_from([*LOSSES, MalformedAnswer("garbage")]), times=st.integers(1, 2000))
+    def nobody_answers(self, loss: ResolveError, times: int) -> None:
+        for _ in range(min(times, 5)):
+            self.hear(loss)
+        self.belief = Belief(
+            **{f: getattr(self.belief, f) for f in Belief.__slots__ if f != "failures"},
+            failures=times,
+        )
+        self.hear(loss)
+
+    @rule()
+    def the_weather_clears(self) -> None:
+        """
+        A bounded number of good answers is enough, whatever was heard before.
+        """
+        self.now += FORGOTTEN
+        needed = max(3, self.policy.confirm)
+        for number in range(needed):
+            if number:
+                self.now += max(self.policy.shortest, self.policy.empty_hold / (needed - 1))
+            self.hear(Answer(self.truth, 5) if self.truth else NOTHING[0])
+        assert set(self.belief.endpoints) == set(self.truth)
+
+    @invariant()
+    def nothing_is_served_that_no_answer_named(self) -> None:
+        assert set(self.belief.endpoints) <= self.ever_named
+
+    @invariant()
+    def nothing_is_served_twice_or_out_of_order(self) -> None:
+        names = [e.name for e in self.belief.endpoints]
+        assert names == sorted(set(names))
+
+    @invariant()
+    def a_ring_is_not_emptied_within_the_hold(self) -> None:
+        if self.ever_named and self.now - self.named_at < self.policy.empty_hold:
+            assert self.belief.endpoints
+
+    @invariant()
+    def what_is_held_is_served(self) -> None:
+        assert set(self.belief.missing) <= {e.name for e in self.belief.endpoints}
+
+
+def outcome_names(outcome: Answer | ResolveError) -> bool:
+    return isinstance(outcome, Answer) and bool(outcome.endpoints)
+
+
+TestWeather = Weather.TestCase
+TestWeather.settings = settings(
+    max_examples=int(os.environ.get("KNET_WEATHER_EXAMPLES", "200")),
+    stateful_step_count=30,
+    deadline=None,
+)
