@@ -172,8 +172,11 @@ def decide(
     """
     if isinstance(outcome, Answer) and outcome.endpoints:
         return _told(belief, outcome, now, policy, jitter)
-    if isinstance(outcome, Answer | NameNotFound | NoData):
+    if isinstance(outcome, NameNotFound | NoData) or (
+        isinstance(outcome, Answer) and outcome.complete
+    ):
         return _told_nothing(belief, now, policy, jitter)
+    # A failure; so is an answer that was cut off before it named anyone.
     failures = belief.failures + 1
     backoff = policy.retry * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
     # Between the half and the whole of it: apart from each other, and never a hot loop.

@@ -143,6 +143,18 @@ def test_an_answer_that_was_cut_off_removes_nothing() -> None:
     assert decision.wait == POLICY.interval
 
 
+def test_an_answer_that_was_cut_off_at_nothing_is_a_failure() -> None:
+    """
+    It does not say that there is nothing.
+    """
+    nothing_left = Answer([], complete=False)
+    policy = RefreshPolicy(empty_hold=0)
+
+    decision = after(Answer([A]), *[nothing_left] * 9, policy=policy)
+
+    assert (decision.belief.endpoints, decision.belief.failures) == ((A,), 9)
+
+
 def test_a_pod_with_a_new_address_is_replaced_at_once() -> None:
     """
     A StatefulSet's pod keeps its name; its old address answers no more.
