@@ -127,7 +127,7 @@ class Weather(RuleBasedStateMachine):
         needed = max(3, self.policy.confirm)
         for number in range(needed):
             if number:
-                self.now += max(self.policy.shortest, self.policy.empty_hold / (needed - 1))
+                self.now += max(self.policy.shortest, self.policy.empty_hold / 2)
             self.hear(Answer(self.truth, 5) if self.truth else NOTHING[0])
         assert set(self.belief.endpoints) == set(self.truth)
 
