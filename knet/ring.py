@@ -50,6 +50,9 @@ _logger = logging.getLogger("knet")
 
 _PLACEMENT = ("members", "get", "get_n", "get_many", "walk", "get_hash", "share", "replace")
 
+# With more endpoints than this, other tasks get a turn between reading, deciding and building.
+_MANY = 256
+
 # A build gives way to other tasks after this many seconds of work.
 _SLICE = 0.00025
 
@@ -600,6 +603,8 @@ class Ring:
                 raise TypeError(
                     f"{self._resolver!r} resolved to {type(outcome).__name__}, not Answer"
                 )
+            if len(outcome.endpoints) > _MANY:
+                await checkpoint()
             decision = self._decide(outcome)
             snapshot = await self._snapshot_of(decision.belief.endpoints)
         except ResolveError as error:
@@ -635,7 +640,11 @@ class Ring:
         present = self._snapshot
         if endpoints is self._belief.endpoints:
             return present
+        if len(endpoints) > _MANY:
+            await checkpoint()
         placement = await _built(self._placement, endpoints)
+        if len(endpoints) > _MANY:
+            await checkpoint()
         return Snapshot(placement, generation=1 if present is None else present.generation + 1)
 
     def _believe(self, decision: Decision, snapshot: Snapshot | None) -> None:

@@ -157,8 +157,7 @@ class Change:
     def __init__(self, before: Snapshot, after: Snapshot) -> None:
         self.before = before
         self.after = after
-        self.added = _without(after.endpoints, before.endpoints)
-        self.removed = _without(before.endpoints, after.endpoints)
+        self.added, self.removed = _difference(before.endpoints, after.endpoints)
         self._moved: float | None = None
 
     @property
@@ -239,18 +238,19 @@ class KeySpace:
         return f"<KeySpace of {self.endpoint.name} share={self.share:.4f}>"
 
 
-def _without(some: Sequence[Endpoint], others: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+def _difference(
+    before: Sequence[Endpoint], after: Sequence[Endpoint]
+) -> tuple[tuple[Endpoint, ...], tuple[Endpoint, ...]]:
     """
-    Return those of *some* that *others* does not have, in order.
+    Return which endpoints only *after* has, and which only *before* had, both in order.
     """
     # Snapshots of one ring share their endpoints: comparing identities first spares the hashing of
-    # a thousand dataclasses, half a millisecond of it.
-    shared = set(map(id, others))
-    rest = [e for e in some if id(e) not in shared]
-    if not rest:
-        return ()
-    known = set(others)
-    return tuple(e for e in rest if e not in known)
+    # two thousand dataclasses, most of a millisecond.
+    old, new = set(map(id, before)), set(map(id, after))
+    added = [e for e in after if id(e) not in old]
+    removed = [e for e in before if id(e) not in new]
+    both = set(added) & set(removed)
+    return tuple(e for e in added if e not in both), tuple(e for e in removed if e not in both)
 
 
 def _has(snapshot: Snapshot, key: str | bytes, endpoint: Endpoint) -> bool:
