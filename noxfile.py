@@ -100,11 +100,13 @@ def floors(session: nox.Session) -> None:
     session.run("pytest", *NO_SERVERS, *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session(python=["3.11", "3.12", "3.13"], default=False)
 def bench(session: nox.Session) -> None:
-    """The benchmarks, with the peers beside us in the same run."""
+    """The benchmarks, with the peers beside us in the same run; benchmarks/README.md says which."""
     install(session, "bench")
     session.run("pytest", "benchmarks", "-p", "no:cacheprovider", *session.posargs)
+    for script in ("ratios", "balance", "stall", "refresh"):
+        session.run("python", "-m", f"benchmarks.{script}")
 
 
 @nox.session(default=False)

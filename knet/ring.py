@@ -790,8 +790,9 @@ def _report(
                 *(question, state, decision.state, count, decision.wait, error),
             )
     if after is not None and before is not None and after is not before:
-        change = before.diff(after)
+        # What stays is the same object in both, so that identities tell, in no time.
+        old, new = set(map(id, before.endpoints)), set(map(id, after.endpoints))
         _logger.info(
             "%s: generation %d, %d endpoints, %d added, %d removed",
-            *(question, after.generation, count, len(change.added), len(change.removed)),
+            *(question, after.generation, count, len(new - old), len(old - new)),
         )
