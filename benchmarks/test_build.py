@@ -9,26 +9,30 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import uhashring
 
-from benchmarks.cases import names
-from knet.hashring import BintreesTree, HashRing, TreeRing
+from benchmarks.cases import PLACEMENTS, names
+from benchmarks.peers import PEERS
+from knet.hashring import BintreesTree, TreeRing
 
 by_size = pytest.mark.parametrize("count", [10, 100, 1000])
 
 
 @by_size
-def test_build(benchmark: Any, count: int) -> None:
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_build(benchmark: Any, placement: str, count: int) -> None:
+    make = PLACEMENTS[placement]
     members = names(count)
 
-    benchmark(lambda: HashRing(members))
+    benchmark(lambda: make(members))
 
 
 @by_size
-def test_build_of_uhashring(benchmark: Any, count: int) -> None:
+@pytest.mark.parametrize("peer", PEERS)
+def test_build_of_a_peer(benchmark: Any, peer: str, count: int) -> None:
+    build = PEERS[peer].build
     members = names(count)
 
-    benchmark(lambda: uhashring.HashRing(members))
+    benchmark(lambda: build(members))
 
 
 @by_size

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cases import KEYS, SIZES, floor, names, pymemcache_get, uhashring_get
+from benchmarks.cases import KEYS, PLACEMENTS, SIZES, floor, names
+from benchmarks.peers import PEERS
 from knet.hashring import HashRing
 
 by_size = pytest.mark.parametrize("count", SIZES)
@@ -24,8 +25,9 @@ def test_hashing_a_key(benchmark: Any) -> None:
 
 
 @by_size
-def test_get(benchmark: Any, count: int) -> None:
-    get = HashRing(names(count)).get
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_get(benchmark: Any, placement: str, count: int) -> None:
+    get = PLACEMENTS[placement](names(count)).get
     keys = itertools.cycle(KEYS)
 
     benchmark(lambda: get(next(keys)))
@@ -55,16 +57,9 @@ def test_get_of_10_000_keys_at_once(benchmark: Any, count: int) -> None:
 
 
 @by_size
-def test_get_of_uhashring(benchmark: Any, count: int) -> None:
-    get = uhashring_get(count)
-    keys = itertools.cycle(KEYS)
-
-    benchmark(lambda: get(next(keys)))
-
-
-@by_size
-def test_get_of_pymemcache_rendezvous(benchmark: Any, count: int) -> None:
-    get = pymemcache_get(count)
+@pytest.mark.parametrize("peer", PEERS)
+def test_get_of_a_peer(benchmark: Any, peer: str, count: int) -> None:
+    get = PEERS[peer].get(PEERS[peer].build(names(count)))
     keys = itertools.cycle(KEYS)
 
     benchmark(lambda: get(next(keys)))

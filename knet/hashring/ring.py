@@ -126,6 +126,12 @@ class HashRing(Generic[M]):
         >>> [ring.replace(["a", "b"]).get(key) for key in ("alice", "bob", "dave")]
         ['b', 'a', 'a']
 
+    With `balance=1.1` no member has more than 1.1 times its fair share of the key space; without it the
+    busiest of 10 to 100 equal ones has 1.2 times as much. Lookups take as long, a build up to twice as
+    long, and some keys move that need not: a leave or a join moves no more than without it up to 10
+    members, 1.1 times as much at 100 and 1.2 times at 300; at 1 000 it is 1.5 times, or 1.2 with
+    `slots=2**18`, or 1.1 with `points=512` too.
+
     Immutable, hashable, and picklable if its members are (and `name`, where given); a pickle holds
     the members and rebuilds the ring. A ring without members is legal and raises `NoEndpoints` when
     asked for a key.
@@ -136,8 +142,8 @@ class HashRing(Generic[M]):
         points: Points of a member of weight 1. More are better balanced and slower to build.
         slots: Parts of the hash space, a power of two up to 2**20. The default suits up to about
             300 members of weight 1; 2**18 balances 1 000 better and makes a lookup 1.5 times slower.
-        balance: No member has more than so many times its fair share of the keys, by weight; above
-            1. None, the default, sets no bound.
+        balance: How many times its fair share, by weight, a member may have, above 1; shares are
+            rounded up to a slot at least. None, the default, sets no bound.
         name: What of a member is hashed; by default a string itself, else its `name`.
 
     Raises:
