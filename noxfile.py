@@ -104,7 +104,8 @@ def floors(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """The benchmarks, with the peers beside us in the same run; benchmarks/README.md says which."""
     install(session, "bench")
-    session.run("pytest", "benchmarks", "-p", "no:cacheprovider", *session.posargs)
+    brief = ["--benchmark-max-time=0.2", "--benchmark-min-rounds=3"]
+    session.run("pytest", "benchmarks", "-p", "no:cacheprovider", *brief, *session.posargs)
     for script in ("ratios", "balance", "stall", "refresh"):
         session.run("python", "-m", f"benchmarks.{script}")
 

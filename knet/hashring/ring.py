@@ -127,8 +127,8 @@ class HashRing(Generic[M]):
         ['b', 'a', 'a']
 
     With `balance=1.1` no member has more than 1.1 times its fair share of the key space; without it the
-    busiest of 10 to 100 equal ones has 1.2 times as much. Lookups take as long, a build up to twice as
-    long, and some keys move that need not: a leave or a join moves no more than without it up to 10
+    busiest of 10 to 100 equal ones has 1.2 times as much. Lookups take as long, a build two or three
+    times as long, and some keys move that need not: a leave or a join moves no more than without it up to 10
     members, 1.1 times as much at 100 and 1.2 times at 300; at 1 000 it is 1.5 times, or 1.2 with
     `slots=2**18`, or 1.1 with `points=512` too.
 
