@@ -39,9 +39,9 @@ ROOMS = [
 HASHRING = [
     "hashing",
     "placement",
+    "base",
     "balance",
     "ring",
-    "base",
     "maglev",
     "rendezvous",
     "tree",

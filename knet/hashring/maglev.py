@@ -48,8 +48,7 @@ from typing import Any, Final, TypeVar
 from knet.errors import ConfigError
 from knet.hashring.base import BasePlacement
 from knet.hashring.hashing import encode_key, xxh64
-from knet.hashring.placement import Entry, canonical, check_count, key_list
-from knet.hashring.ring import no_members
+from knet.hashring.placement import Entry, canonical, check_count, key_list, no_members
 
 __all__ = ["Maglev"]
 

@@ -8,13 +8,13 @@ algorithm; those are in the modules beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
-from knet.errors import ConfigError
+from knet.errors import ConfigError, NoEndpoints
 
 __all__ = [
     "Entry",
@@ -30,6 +30,7 @@ __all__ = [
     "in_order",
     "key_list",
     "name_of",
+    "no_members",
     "read_member",
 ]
 
@@ -320,3 +321,12 @@ def exhaust(slices: Generator[None, None, T]) -> T:
         except StopIteration as stop:
             made: T = stop.value
             return made
+
+
+def no_members(members: Collection[object]) -> NoEndpoints:
+    """
+    The error for a key that has nobody to go to.
+    """
+    if members:
+        return NoEndpoints(f"all {len(members)} members have weight 0, so none can have a key")
+    return NoEndpoints("the ring has no members")

@@ -41,8 +41,7 @@ from typing import TypeVar
 from knet.errors import ConfigError
 from knet.hashring.base import BasePlacement
 from knet.hashring.hashing import encode_key, xxh64
-from knet.hashring.placement import canonical
-from knet.hashring.ring import no_members
+from knet.hashring.placement import canonical, no_members
 
 __all__ = ["Rendezvous"]
 

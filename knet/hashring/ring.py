@@ -65,13 +65,13 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from itertools import compress, islice, repeat
 from math import floor
 from operator import is_not
 from typing import Any, Generic, Self, TypeVar
 
-from knet.errors import ConfigError, NoEndpoints
+from knet.errors import ConfigError
 from knet.hashring.balance import check_balance, level, limits_of, run_starts
 from knet.hashring.hashing import encode_key, xxh64
 from knet.hashring.placement import (
@@ -82,9 +82,10 @@ from knet.hashring.placement import (
     exhaust,
     key_list,
     name_of,
+    no_members,
 )
 
-__all__ = ["HashRing", "check_options", "no_members", "point_count", "shift_of"]
+__all__ = ["HashRing", "check_options", "point_count", "shift_of"]
 
 M = TypeVar("M", bound=Hashable)
 
@@ -663,15 +664,6 @@ def point_count(entry: Entry[Any], points: int) -> int:
             f"more than {MAX_POINTS}; divide all weights by the same number"
         )
     return max(1, floor(points * entry.weight + 0.5))
-
-
-def no_members(members: Collection[object]) -> NoEndpoints:
-    """
-    The error for a key that has nobody to go to.
-    """
-    if members:
-        return NoEndpoints(f"all {len(members)} members have weight 0, so none can have a key")
-    return NoEndpoints("the ring has no members")
 
 
 def _rebuild(

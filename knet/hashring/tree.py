@@ -22,8 +22,15 @@ import bintrees
 
 from knet.errors import ConfigError
 from knet.hashring.hashing import hash_key, xxh64
-from knet.hashring.placement import check_count, check_hash, key_list, name_of, read_member
-from knet.hashring.ring import POINTS, SLOTS, check_options, no_members, point_count, shift_of
+from knet.hashring.placement import (
+    check_count,
+    check_hash,
+    key_list,
+    name_of,
+    no_members,
+    read_member,
+)
+from knet.hashring.ring import POINTS, SLOTS, check_options, point_count, shift_of
 
 __all__ = ["BintreesTree", "Node", "NodeTree", "Tree", "TreeRing"]
 

@@ -6,11 +6,12 @@ Without a CoreDNS binary these tests are skipped. With `KNET_REQUIRE_E2E=1` a sk
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.required import fail_if_skipped
 
 from .coredns import CoreDNS, find_binary
 from .fake_kube_api import FakeKubeAPI
@@ -51,23 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    fail_if_skipped(report)
+    fail_if_skipped(report, "KNET_REQUIRE_E2E")
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
-    fail_if_skipped(report)
+    fail_if_skipped(report, "KNET_REQUIRE_E2E")
     return report
-
-
-def fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """
-    Turn a skip into a failure where `KNET_REQUIRE_E2E=1`; an expected failure stays one.
-    """
-    required = os.environ.get("KNET_REQUIRE_E2E") == "1"
-    if required and report.skipped and not hasattr(report, "wasxfail"):
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        report.outcome = "failed"
-        report.longrepr = f"KNET_REQUIRE_E2E=1 allows no skip, and this was one: {reason}"

@@ -20,8 +20,7 @@ from typing import Any, Final, TypeVar
 from knet.endpoint import Endpoint
 from knet.hashring.base import BasePlacement
 from knet.hashring.hashing import encode_key
-from knet.hashring.placement import Entry, check_distinct, in_order, key_list, name_of
-from knet.hashring.ring import no_members
+from knet.hashring.placement import Entry, check_distinct, in_order, key_list, name_of, no_members
 
 __all__ = ["Continuum", "address_of"]
 

@@ -18,9 +18,8 @@ from knet.endpoint import Endpoint
 from knet.errors import ConfigError
 from knet.hashring.base import BasePlacement
 from knet.hashring.hashing import encode_key
-from knet.hashring.placement import canonical, check_hash, name_of
+from knet.hashring.placement import canonical, check_hash, name_of, no_members
 from knet.hashring.proxies.hashes import murmur3_32
-from knet.hashring.ring import no_members
 
 __all__ = ["PymemcacheRendezvous"]
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.conformance.live.cases import HOSTS, SLOTS, listeners
 from tests.conformance.live.servers import can_listen, free_port, keys_from, upstreams_at
+from tests.required import fail_if_skipped
 
 HERE = Path(__file__).parent
 SEED = int(os.environ.get("KNET_CONFORMANCE_SEED") or random.SystemRandom().randrange(2**32))
@@ -42,7 +43,7 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    fail_if_skipped(report)
+    fail_if_skipped(report, "KNET_REQUIRE_CONFORMANCE")
     if report.failed:
         report.sections.append(("seed", f"KNET_CONFORMANCE_SEED={SEED}"))
     return report
@@ -51,19 +52,8 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
-    fail_if_skipped(report)
+    fail_if_skipped(report, "KNET_REQUIRE_CONFORMANCE")
     return report
-
-
-def fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """
-    Turn a skip into a failure where `KNET_REQUIRE_CONFORMANCE=1`; an expected failure stays one.
-    """
-    required = os.environ.get("KNET_REQUIRE_CONFORMANCE") == "1"
-    if required and report.skipped and not hasattr(report, "wasxfail"):
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        report.outcome = "failed"
-        report.longrepr = f"KNET_REQUIRE_CONFORMANCE=1 allows no skip, and this was one: {reason}"
 
 
 @pytest.fixture(scope="session")
