@@ -2,8 +2,8 @@
 `Ring`: a snapshot of the pods behind a service, kept fresh in the background.
 
 Everything that is decided is decided elsewhere: names and records by the resolver, belief and
-timing by `refresh`, placement by `hashring`. This module does the waiting, and it holds the one
-assignment that swaps a snapshot.
+timing by `refresh`, placement by `hashring`. What rings of one name share is in `sharing`. This
+module does the waiting, and it holds the one assignment that swaps a snapshot.
 
 The life of a ring is one coroutine, `Ring._live`. `Ring.run` hands it to a nursery or task group;
 `async with ring` and `ring.start()` host it in a task of their own.
@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
+import os
 import random
-import time
+import warnings
+import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
@@ -42,6 +45,7 @@ from knet.hashring.hashing import xxh64
 from knet.refresh import Belief, Decision, RefreshPolicy, State, decide
 from knet.resolver import Answer, Resolver, ResolverProtocol, StaticResolver
 from knet.resolver.names import Family, Protocol, Question
+from knet.sharing import Outcome, Source, source_of
 from knet.snapshot import Change, Snapshot
 
 __all__ = ["Ring", "RingStats"]
@@ -52,9 +56,6 @@ _PLACEMENT = ("members", "get", "get_n", "get_many", "walk", "get_hash", "share"
 
 # With more endpoints than this, other tasks get a turn between reading, deciding and building.
 _MANY = 256
-
-# A build gives way to other tasks after this many seconds of work.
-_SLICE = 0.00025
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class RingStats:
         endpoints: How many it serves.
         held: How many of them the last answer left out, and are kept until that is confirmed.
         generation: How many snapshots there have been.
-        attempts: How many lookups were begun.
+        attempts: How many lookups it has taken part in: rings of one name share them.
         failures: How many of them failed, by `ResolveError.kind`.
         consecutive_failures: How many of the last ones failed in a row.
         last_error: The text of the last failure, or `None`.
@@ -136,6 +137,9 @@ class Ring:
     - `await nursery.start(ring.run)`, or `task_group.create_task(ring.run())`;
     - `await ring.start()` and `await ring.aclose()`, in start-up and shutdown hooks.
 
+    A ring belongs to the event loop and to the process that started it. In a process that was
+    forked later it is closed: open another one there. A snapshot that was taken before goes on.
+
     Args:
         service: `"web"`, `"web.prod"`, `"web.prod.svc"` or the whole name.
         port: A number asks for A or AAAA records and gives each endpoint that port. A name, such as
@@ -164,19 +168,22 @@ class Ring:
         "_claimed",
         "_closed",
         "_due",
+        "_empty",
         "_ended",
         "_failures",
+        "_heard_at",
         "_last_began",
         "_last_error",
+        "_make",
         "_next",
         "_options",
-        "_placement",
         "_policy",
         "_query_seconds",
         "_question",
         "_resolver",
         "_scope",
         "_snapshot",
+        "_source",
         "_start_timeout",
         "_state",
         "_token",
@@ -205,12 +212,11 @@ class Ring:
             raise ConfigError(f"start_timeout must be above 0, got {start_timeout}")
         # The options of a placement are known to what makes it, so an empty one is what all
         # others are grown from.
-        self._placement = placement(())
+        self._make = placement
+        self._empty = placement(())
         # By attribute, since isinstance looks past what a wrapper passes on with __getattr__.
-        if not all(hasattr(self._placement, name) for name in _PLACEMENT):
-            raise TypeError(
-                f"placement must make a Placement, not {type(self._placement).__name__}"
-            )
+        if not all(hasattr(self._empty, name) for name in _PLACEMENT):
+            raise TypeError(f"placement must make a Placement, not {type(self._empty).__name__}")
         self._resolver: ResolverProtocol = Resolver() if resolver is None else resolver
         self._options = _options_not_default(self._question)
         self._policy = refresh
@@ -223,8 +229,10 @@ class Ring:
         self._closed: str | None = None
         self._background: Background | None = None
         self._token: object = None
+        self._source: Source | None = None
         self._due = 0.0
         self._last_began: float | None = None
+        self._heard_at = -math.inf
         self._last_error: str | None = None
         self._query_seconds: float | None = None
         self._attempts = 0
@@ -386,6 +394,11 @@ class Ring:
             query_seconds=self._query_seconds,
         )
 
+    def __del__(self) -> None:
+        # An argument that was refused leaves a ring without attributes.
+        if getattr(self, "_claimed", False) and self._closed is None:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+
     def __repr__(self) -> str:
         known = self._snapshot
         return (
@@ -536,9 +549,10 @@ class Ring:
                 async with AsyncExitStack() as stack:
                     if isinstance(self._resolver, Resolver):
                         await stack.enter_async_context(self._resolver)
+                    self._source = source_of(self._resolver, self._question, self._options)
                     await self._find_first()
                     task_status.started(self)
-                    while True:
+                    while self._closed is None:  # else this is a fork's copy of the task
                         await self._rest()
                         await self._attempt()
         except BaseException as error:
@@ -573,62 +587,64 @@ class Ring:
         """
         with anyio.CancelScope(deadline=self._due):
             await self._asked.wait()
-        if self._asked.is_set():
-            if self._last_began is not None:
-                await anyio.sleep_until(self._last_began + self._policy.shortest)
-            self._asked = anyio.Event()
+        if self._asked.is_set() and self._last_began is not None:
+            await anyio.sleep_until(self._last_began + self._policy.shortest)
 
     async def _attempt(self) -> Exception | None:
         """
         Look up once and believe what follows from it; return how it failed, if it did.
         """
         attempt, self._next = self._next, _Attempt()
+        began = anyio.current_time()
+        since = began
+        if self._last_began is not None and not self._asked.is_set():
+            # Nobody is in a hurry: what another ring has just heard will do, if it is news.
+            since = began - self._policy.shortest
+        self._asked = anyio.Event()
         self._attempts += 1
-        self._last_began = began = anyio.current_time()
+        self._last_began = began
         try:
-            error = await self._look_up()
+            error = await self._look_up(since)
         except BaseException:
             attempt.finish(RingClosed(f"{self!r} was closed during the lookup"))
             raise
-        self._query_seconds = anyio.current_time() - began
         attempt.finish(error)
         return error
 
-    async def _look_up(self) -> Exception | None:
-        failure: Exception | None = None
-        outcome: Answer | ResolveError
+    async def _look_up(self, since: float) -> Exception | None:
+        assert self._source is not None
+        began = anyio.current_time()
+        since = max(since, math.nextafter(self._heard_at, math.inf))
+        failure: Exception | None
         try:
-            outcome = await self._resolver.resolve(self._question.service, **self._options)
-            if not isinstance(outcome, Answer):
-                raise TypeError(
-                    f"{self._resolver!r} resolved to {type(outcome).__name__}, not Answer"
-                )
-            if len(outcome.endpoints) > _MANY:
+            outcome = await self._source.ask(since)
+            failure = outcome.result if isinstance(outcome.result, ResolveError) else None
+            if isinstance(outcome.result, Answer) and len(outcome.result.endpoints) > _MANY:
                 await checkpoint()
-            decision = self._decide(outcome)
-            snapshot = await self._snapshot_of(decision.belief.endpoints)
-        except ResolveError as error:
-            failure = outcome = error
             decision = self._decide(outcome)
             snapshot = await self._snapshot_of(decision.belief.endpoints)
         except Exception as error:
             # Neither a resolver nor a placement that a user brought may end a ring with its bugs.
-            _logger.exception("%s: %s failed", self._question, self._resolver)
+            if not self._belief.failures:
+                _logger.exception("%s: %s failed", self._question, self._resolver)
             failure = error
-            outcome = ResolveError(f"{self._resolver!r} raised {error!r}"[:500])
+            told = ResolveError(f"{self._resolver!r} raised {error!r}"[:500])
+            outcome = Outcome(told, began, anyio.current_time())
             decision = self._decide(outcome)
             snapshot = self._snapshot
-        if failure is not None and isinstance(outcome, ResolveError):
-            self._failures[outcome.kind] += 1
-            self._last_error = str(outcome)
-        self._believe(decision, snapshot)
+        if isinstance(outcome.result, ResolveError):
+            self._failures[outcome.result.kind] += 1
+            self._last_error = str(outcome.result)
+        self._heard_at = outcome.asked_at
+        self._query_seconds = outcome.told_at - outcome.asked_at
+        self._believe(decision, snapshot, due=outcome.told_at + decision.wait)
         return failure
 
-    def _decide(self, outcome: Answer | ResolveError) -> Decision:
+    def _decide(self, outcome: Outcome) -> Decision:
         return decide(
             self._belief,
-            outcome,
-            now=anyio.current_time(),
+            outcome.result,
+            now=outcome.told_at,
             policy=self._policy,
             jitter=random.random(),
         )
@@ -642,18 +658,19 @@ class Ring:
             return present
         if len(endpoints) > _MANY:
             await checkpoint()
-        placement = await _built(self._placement, endpoints)
+        assert self._source is not None
+        placement = await self._source.place(self._make, self._empty, endpoints)
         if len(endpoints) > _MANY:
             await checkpoint()
         return Snapshot(placement, generation=1 if present is None else present.generation + 1)
 
-    def _believe(self, decision: Decision, snapshot: Snapshot | None) -> None:
+    def _believe(self, decision: Decision, snapshot: Snapshot | None, *, due: float) -> None:
         """
         Make it so. Nothing here awaits: readers see all of it or none.
         """
         before, state = self._snapshot, self._state
         self._belief = decision.belief
-        self._due = anyio.current_time() + decision.wait
+        self._due = due
         self._state = decision.state
         if snapshot is not before:
             self._snapshot = snapshot
@@ -665,10 +682,11 @@ class Ring:
 
     def _claim(self) -> None:
         if self._closed is not None:
-            raise RingClosed(f"{self!r} is {self._closed}; make a new one")
+            raise RingClosed(f"{self!r}: {self._closed}; make a new one")
         if self._claimed:
             raise RingMisused(f"{self!r} was started already; each ring lives once")
         self._claimed = True
+        _open_rings.add(self)
 
     def _arrive(self) -> anyio.CancelScope:
         """
@@ -684,9 +702,21 @@ class Ring:
             self._closed = why
             self._state = "closed"
             self._snapshot = None
+            self._source = None
             self._belief = Belief()
             self._next.finish(RingClosed(f"{self!r} was closed"))
             self._changed.set()
+        _open_rings.discard(self)
+
+    def _leave_to_parent(self) -> None:
+        """
+        In a forked child: be closed. The task that would refresh it is the parent's, and so are
+        those that wait for it, so there is nobody to be told.
+        """
+        self._closed = "it was opened before a fork; open a ring in the child"
+        self._state = "closed"
+        self._snapshot = None
+        self._belief = Belief()
 
     def _check_started(self) -> None:
         if self._closed is not None:
@@ -737,27 +767,17 @@ class _Changes(AsyncIterator[Change]):
             await ring._changed.wait()
 
 
-async def _built(
-    present: Placement[Endpoint], endpoints: tuple[Endpoint, ...]
-) -> Placement[Endpoint]:
-    """
-    Return *present* with other members, built in slices if it can be.
-    """
-    replacing: Callable[..., Generator[None, None, Placement[Endpoint]]] | None
-    replacing = getattr(present, "replacing", None)
-    if replacing is None:
-        return present.replace(endpoints)
-    steps = replacing(endpoints)
-    began = time.perf_counter()
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            placement: Placement[Endpoint] = done.value
-            return placement
-        if time.perf_counter() - began > _SLICE:
-            await checkpoint()
-            began = time.perf_counter()
+_open_rings: weakref.WeakSet[Ring] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    for ring in list(_open_rings):
+        ring._leave_to_parent()
+    _open_rings.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _options_not_default(question: Question) -> dict[str, Any]:

@@ -27,6 +27,7 @@ ROOMS = [
     "knet.resolver",
     "knet.refresh",
     "knet.snapshot",
+    "knet.sharing",
     "knet.background",
     "knet.ring",
     "knet",

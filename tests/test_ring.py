@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -851,6 +852,28 @@ async def test_a_run_that_is_closed_before_its_first_step_does_nothing() -> None
 
 
 # --- misuse
+
+
+async def test_a_ring_that_was_left_open_is_told_of() -> None:
+    """
+    As Python tells of files and sockets; one that was closed, or never opened, says nothing.
+    """
+
+    async def leave(close: bool) -> None:
+        ring = Ring("web.prod", resolver=FakeResolver(A))
+        run = ring.run()
+        run.close()
+        if close:
+            await ring.aclose()
+        del ring, run
+        gc.collect()
+
+    await leave(close=True)
+    with pytest.warns(ResourceWarning, match="unclosed <Ring 'web.prod'"):
+        await leave(close=False)
+    with pytest.raises(TypeError):
+        Ring("web.prod", placement=1)  # type: ignore[arg-type]
+    gc.collect()
 
 
 async def test_a_ring_that_was_not_started_says_so() -> None:

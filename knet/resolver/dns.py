@@ -212,6 +212,22 @@ class Resolver:
     ) -> None:
         drop_engine(self._engine_settings())
 
+    def __eq__(self, other: object) -> bool:
+        """
+        Do both look up alike: are their options equal? Rings share the lookups of equal resolvers.
+        """
+        if type(self) is not Resolver or type(other) is not Resolver:
+            return self is other  # a subclass may be anything
+        return self._spec == other._spec
+
+    def __hash__(self) -> int:
+        return hash(self._spec)
+
+    @property
+    def _spec(self) -> tuple[object, ...]:
+        limits = (self._timeout, self._tries, self._deadline, self._max_endpoints)
+        return (self._nameservers, self._namespace, self._zone, *limits)
+
     def __repr__(self) -> str:
         servers = "resolv.conf" if self._nameservers is None else ",".join(self._nameservers)
         return f"<Resolver nameservers={servers}>"

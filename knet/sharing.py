@@ -1,0 +1,190 @@
+"""
+What rings with the same question have in common: their lookups, and the placements made of them.
+
+A program may open a ring for every tenant, plug-in or connection, and many of them on the same
+Service. Each of them decides for itself what to believe. But whatever one of them has just heard,
+the others need not ask for again, and what one has built the others can use, since it is frozen.
+So ten thousand rings of one name send one query and keep one table.
+
+A `Source` belongs to one event loop and lives as long as a ring holds it.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakValueDictionary
+
+import anyio
+from anyio.lowlevel import RunVar, checkpoint
+
+from knet.endpoint import Endpoint
+from knet.errors import ResolveError
+from knet.hashring import Placement
+from knet.resolver import Answer, Resolver, ResolverProtocol
+from knet.resolver.names import Question
+
+__all__ = ["Outcome", "Source", "source_of"]
+
+# A build gives way to other tasks after this many seconds of work.
+_SLICE = 0.00025
+
+Make = Callable[[tuple[Endpoint, ...]], Placement[Endpoint]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    What a lookup came to, and when: seconds on the event loop's clock.
+
+    Attributes:
+        result: The answer, or how the lookup failed.
+        asked_at: When it began. What happened since is not in it.
+        told_at: When it ended.
+    """
+
+    result: Answer | ResolveError
+    asked_at: float
+    told_at: float
+
+
+class Source:
+    """
+    Where rings with the same question get answers and placements; `source_of` finds it.
+    """
+
+    __slots__ = ("__weakref__", "_builds", "_flight", "_last", "_options", "_resolver", "_service")
+
+    def __init__(
+        self, resolver: ResolverProtocol, service: str, options: Mapping[str, Any]
+    ) -> None:
+        self._resolver = resolver
+        self._service = service
+        self._options = options
+        self._flight: anyio.Event | None = None
+        self._last: Outcome | None = None
+        self._builds: dict[int, _Build] = {}
+
+    async def ask(self, since: float) -> Outcome:
+        """
+        Return the outcome of a lookup that began at *since* or later; begin one if there is none.
+
+        There is one at a time. Who comes too late to take part in it shares the next one with all
+        others who did.
+
+        Raises:
+            Exception: Whatever a resolver raises that is no `ResolveError`.
+        """
+        while True:
+            last = self._last
+            if last is not None and last.asked_at >= since:
+                if isinstance(last.result, ResolveError):  # each raises one of its own
+                    return replace(last, result=copy.copy(last.result))
+                return last
+            if self._flight is None:
+                return await self._look_up()
+            # If whoever asks gives up, the next one of those who wait here asks again.
+            await self._flight.wait()
+
+    async def _look_up(self) -> Outcome:
+        over = self._flight = anyio.Event()
+        asked_at = anyio.current_time()
+        result: Answer | ResolveError
+        try:
+            try:
+                result = await self._resolver.resolve(self._service, **self._options)
+            except ResolveError as error:
+                result = error
+            else:
+                if not isinstance(result, Answer):
+                    raise TypeError(
+                        f"{self._resolver!r} resolved to {type(result).__name__}, not Answer"
+                    )
+            outcome = Outcome(result, asked_at, anyio.current_time())
+            self._last = outcome
+            if isinstance(result, ResolveError):  # without its traceback, and all that hangs on it
+                self._last = replace(outcome, result=copy.copy(result))
+        finally:
+            self._flight = None
+            over.set()
+        return outcome
+
+    async def place(
+        self, make: Make, empty: Placement[Endpoint], endpoints: tuple[Endpoint, ...]
+    ) -> Placement[Endpoint]:
+        """
+        Return *empty*, which *make* made, with *endpoints* in it, built in slices if it can be.
+        """
+        while True:
+            build = self._builds.get(id(make))
+            if build is None or build.make is not make or build.endpoints != endpoints:
+                break
+            if build.placement is not None:
+                return build.placement
+            await build.over.wait()
+        build = self._builds[id(make)] = _Build(make, endpoints)
+        try:
+            build.placement = await _built(empty, endpoints)
+        finally:
+            if build.placement is None and self._builds.get(id(make)) is build:
+                del self._builds[id(make)]
+            build.over.set()
+        return build.placement
+
+
+class _Build:
+    """
+    The last placement that was begun with one *make*, and those who wait for it.
+    """
+
+    __slots__ = ("endpoints", "make", "over", "placement")
+
+    def __init__(self, make: Make, endpoints: tuple[Endpoint, ...]) -> None:
+        self.make = make
+        self.endpoints = endpoints
+        self.placement: Placement[Endpoint] | None = None
+        self.over = anyio.Event()
+
+
+async def _built(
+    empty: Placement[Endpoint], endpoints: tuple[Endpoint, ...]
+) -> Placement[Endpoint]:
+    replacing: Callable[..., Generator[None, None, Placement[Endpoint]]] | None
+    replacing = getattr(empty, "replacing", None)
+    if replacing is None:
+        return empty.replace(endpoints)
+    steps = replacing(endpoints)
+    began = time.perf_counter()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            placement: Placement[Endpoint] = done.value
+            return placement
+        if time.perf_counter() - began > _SLICE:
+            await checkpoint()
+            began = time.perf_counter()
+
+
+_sources: RunVar[WeakValueDictionary[tuple[Resolver, Question], Source]] = RunVar("knet_sources")
+
+
+def source_of(resolver: ResolverProtocol, question: Question, options: Mapping[str, Any]) -> Source:
+    """
+    Return this event loop's source for *question*: a new one, or the one that equal rings hold.
+
+    Only `Resolver`s can be told to be equal; a resolver that a user brought is asked by every ring.
+    """
+    if not isinstance(resolver, Resolver):
+        return Source(resolver, question.service, options)
+    sources = _sources.get(None)
+    if sources is None:
+        sources = WeakValueDictionary()
+        _sources.set(sources)
+    source = sources.get((resolver, question))
+    if source is None:
+        source = sources[resolver, question] = Source(resolver, question.service, options)
+    return source
