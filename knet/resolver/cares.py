@@ -27,7 +27,7 @@ import functools
 import os
 import re
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
@@ -49,7 +49,7 @@ from knet.errors import (
     ServerFailure,
     ServerUnreachable,
 )
-from knet.resolver.records import Record, RecordType
+from knet.resolver.records import Record
 
 __all__ = [
     "Engine",
@@ -437,29 +437,29 @@ async def _records(raw: Sequence[Any]) -> tuple[Record, ...]:
     for low in range(0, len(raw), _RECORDS_AT_ONCE):
         if low:
             await checkpoint()
-        records += filter(None, map(_record, raw[low : low + _RECORDS_AT_ONCE]))
+        records += _some_records(raw[low : low + _RECORDS_AT_ONCE])
     return tuple(records)
 
 
-def _record(record: Any) -> Record | None:
-    kind = record.type
-    data = record.data
-    if kind == pycares.QUERY_TYPE_A or kind == pycares.QUERY_TYPE_AAAA:
-        type: RecordType = "A" if kind == pycares.QUERY_TYPE_A else "AAAA"
-        return Record(_canonical(record.name), type, record.ttl, data.addr)
-    if kind == pycares.QUERY_TYPE_SRV:
-        return Record(
-            _canonical(record.name),
-            "SRV",
-            record.ttl,
-            _canonical(data.target),
-            data.port,
-            data.priority,
-            data.weight,
-        )
-    if kind == pycares.QUERY_TYPE_CNAME:
-        return Record(_canonical(record.name), "CNAME", record.ttl, _canonical(data.cname))
-    return None
+def _some_records(raw: Iterable[Any]) -> Iterator[Record]:
+    """
+    Convert those of the types that are of use.
+    """
+    name = owner = ""  # mostly the same in all of them
+    for record in raw:
+        if record.name != name:
+            name = record.name
+            owner = _canonical(name)
+        kind, data = record.type, record.data
+        if kind == pycares.QUERY_TYPE_A:
+            yield Record(owner, "A", record.ttl, data.addr)
+        elif kind == pycares.QUERY_TYPE_AAAA:
+            yield Record(owner, "AAAA", record.ttl, data.addr)
+        elif kind == pycares.QUERY_TYPE_SRV:
+            rank = (data.port, data.priority, data.weight)
+            yield Record(owner, "SRV", record.ttl, _canonical(data.target), *rank)
+        elif kind == pycares.QUERY_TYPE_CNAME:
+            yield Record(owner, "CNAME", record.ttl, _canonical(data.cname))
 
 
 def _canonical(name: str) -> str:
