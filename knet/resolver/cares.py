@@ -9,7 +9,8 @@ What c-ares does behind one's back, and what is done about it here:
 
 - It caches answers for their TTL and "no data" for an hour, and neither binding can switch that
   off. Changing the list of servers empties the cache at once and leaves queries in flight alone, so
-  `Engine.flush` adds a server and takes it away again: 9 us.
+  `Engine.flush` adds a server and takes it away again. That costs 9 us and a lock, and `Engine.ask`
+  spares it for a name that cannot be in the cache: ten thousand names in turn are one flush.
 - Each channel is an OS thread and four descriptors, so there is one, counted, not one per ring.
 - A channel that is not closed can crash the interpreter on its way out. The last user closes it;
   what is left over when the interpreter exits is closed then.
@@ -27,6 +28,7 @@ import functools
 import os
 import re
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -65,6 +67,8 @@ __all__ = [
 
 QueryType = Literal["A", "AAAA", "SRV"]
 
+_Key = tuple[str, QueryType]
+
 # A changed list of servers flushes the cache. This one is never asked: it is gone again before the
 # call returns. Port 9 is "discard" (RFC 863).
 _FLUSH_SERVER = "127.0.0.1:9"
@@ -72,6 +76,9 @@ _FLUSH_SERVER = "127.0.0.1:9"
 _IN_FLIGHT = 64
 
 _RECORDS_AT_ONCE = 256
+
+# How many names c-ares may have in its cache, at 1.7 KB or more each.
+_MOST_CACHED = 20_000
 
 _NAMESERVER = re.compile(
     r"(?: \d+(?:\.\d+){3} | \[ [0-9a-f:.]+ (?:%[\w.-]+)? \] ) (?: :[1-9]\d* )?"
@@ -125,6 +132,9 @@ class Engine:
         self.settings = settings
         self.users = 0
         self._process = os.getpid()
+        # What c-ares may know by now, and how often what it is asking at the moment.
+        self._cached: set[_Key] = set()
+        self._flying: Counter[_Key] = Counter()
         self._free = anyio.Semaphore(_IN_FLIGHT, fast_acquire=True)
         loop = current_token().native_token
         self._driver: _Driver = (
@@ -147,6 +157,18 @@ class Engine:
         """
         self._driver.set_servers((*self.settings.nameservers, _FLUSH_SERVER))
         self._driver.set_servers(self.settings.nameservers)
+        self._cached.clear()
+
+    async def ask(self, name: str, type: QueryType) -> Reply:
+        """
+        Do as `query` does, but never answer from the cache.
+        """
+        async with self._free:
+            key = name, type
+            # The second bound keeps c-ares's cache small, which itself forgets nothing in time.
+            if key in self._cached or key in self._flying or len(self._cached) > _MOST_CACHED:
+                self.flush()
+            return await self._query(name, type)
 
     async def query(self, name: str, type: QueryType) -> Reply:
         """
@@ -156,27 +178,35 @@ class Engine:
             ResolveError: One of its leaves, with the name and the servers in its message.
         """
         async with self._free:
-            box = _Box()
-            try:
-                self._driver.ask(name, type, box)
-            except RuntimeError as error:
-                raise ResolverClosed(
-                    f"cannot ask for {name} {type}: the resolver was closed"
-                ) from error
-            except pycares.AresError as error:  # refused before it was sent
-                raise self._error(name, type, error.args[0] if error.args else 0) from error
-            try:
-                with anyio.move_on_after(self.settings.deadline):
-                    await box.full.wait()
-            finally:
-                box.abandon()
-            # Look into the box before calling it a timeout: the answer may have come while the
-            # loop was busy elsewhere.
-            if box.result is not None:
-                return Reply(
-                    await _records(box.result.answer), await _records(box.result.additional)
-                )
-            raise self._error(name, type, box.code)
+            return await self._query(name, type)
+
+    async def _query(self, name: str, type: QueryType) -> Reply:
+        box = _Box(functools.partial(self._landed, (name, type)))
+        try:
+            self._driver.ask(name, type, box)
+        except RuntimeError as error:
+            raise ResolverClosed(
+                f"cannot ask for {name} {type}: the resolver was closed"
+            ) from error
+        except pycares.AresError as error:  # refused before it was sent
+            raise self._error(name, type, error.args[0] if error.args else 0) from error
+        self._flying[name, type] += 1
+        with anyio.move_on_after(self.settings.deadline):
+            await box.full.wait()
+        # Look into the box before calling it a timeout: the answer may have come while the loop was
+        # busy elsewhere.
+        if box.result is not None:
+            return Reply(await _records(box.result.answer), await _records(box.result.additional))
+        raise self._error(name, type, box.code)
+
+    def _landed(self, key: _Key) -> None:
+        """
+        Note that c-ares is done with a query, also one that nobody waits for any more.
+        """
+        self._flying[key] -= 1
+        if not self._flying[key]:
+            del self._flying[key]
+        self._cached.add(key)
 
     def close(self) -> None:
         """
@@ -324,17 +354,20 @@ class _Box:
     Where a query's outcome is put, and what its asker waits for.
     """
 
-    __slots__ = ("code", "full", "on_abandon", "result")
+    __slots__ = ("_on_full", "code", "full", "result")
 
-    def __init__(self) -> None:
+    def __init__(self, on_full: Callable[[], object]) -> None:
         self.full = anyio.Event()
         self.result: pycares.DNSResult | None = None
         self.code: int | None = None
-        self.on_abandon: Callable[[], object] | None = None
+        self._on_full = on_full
 
-    def abandon(self) -> None:
-        if self.on_abandon is not None:
-            self.on_abandon()
+    def fill(self) -> None:
+        """
+        Wake whoever waits; on the event loop, once *result* or *code* is set.
+        """
+        self._on_full()
+        self.full.set()
 
 
 class _Driver(Protocol):
@@ -353,19 +386,18 @@ class _AsyncioDriver:
         )
 
     def ask(self, name: str, type: QueryType, box: _Box) -> None:
+        # Not cancelled with whoever waits: c-ares goes on, and what it hears it caches.
         future = self._resolver.query_dns(name, type)
-        box.on_abandon = future.cancel  # no effect once it is done
         future.add_done_callback(functools.partial(self._put, box))
 
     @staticmethod
     def _put(box: _Box, future: asyncio.Future[pycares.DNSResult]) -> None:
-        if not future.cancelled():
-            error = future.exception()
-            if error is None:
-                box.result = future.result()
-            else:
-                box.code = error.args[0] if isinstance(error, aiodns.error.DNSError) else 0
-        box.full.set()
+        error = future.exception()
+        if error is None:
+            box.result = future.result()
+        else:
+            box.code = error.args[0] if isinstance(error, aiodns.error.DNSError) else 0
+        box.fill()
 
     def set_servers(self, servers: tuple[str, ...]) -> None:
         self._resolver.nameservers = servers
@@ -413,7 +445,7 @@ class _TrioDriver:
         # In c-ares's thread, which holds the channel's lock: leave a note and be gone.
         box.result, box.code = result, code
         with suppress(self._loop_is_gone):
-            self._token.run_sync_soon(box.full.set)
+            self._token.run_sync_soon(box.fill)
 
     def set_servers(self, servers: tuple[str, ...]) -> None:
         self._channel.servers = servers

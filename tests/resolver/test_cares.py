@@ -415,6 +415,87 @@ async def test_a_flush_works_every_time_and_with_several_servers() -> None:
         assert second.queries == ()
 
 
+async def test_to_ask_is_never_to_hear_what_was_known_before() -> None:
+    """
+    Whatever c-ares has in its cache, answers and denials alike, and of whichever type.
+    """
+    with (
+        HeadlessService("web.prod", pods=1, ttl=60) as service,
+        open_engine(settings(service)) as engine,
+    ):
+        for pods in (1, 2, 0, 0, 3):
+            service.scale(pods)
+            if pods:
+                assert len((await engine.ask(ASKED, "A")).answer) == pods
+                with pytest.raises(NoData):
+                    await engine.ask(ASKED, "AAAA")
+            else:
+                with pytest.raises(NameNotFound):
+                    await engine.ask(ASKED, "A")
+        assert count(service) == 8
+
+
+async def test_to_ask_is_not_to_hear_the_answer_to_an_older_question() -> None:
+    """
+    A query that was given up is still on its way, and what comes back is cached.
+    """
+    with (
+        HeadlessService("web.prod", pods=1, ttl=60) as service,
+        open_engine(settings(service)) as engine,
+    ):
+        service.delay(0.1)
+        with anyio.move_on_after(0.01):
+            await engine.ask(ASKED, "A")
+        await service.wait_for_queries_async(1)
+        service.delay(0)
+        while engine._flying:
+            await anyio.sleep(0.01)
+        service.scale(3)
+        assert len((await engine.ask(ASKED, "A")).answer) == 3
+
+        service.delay(0.1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(engine.ask, ASKED, "A")
+            await service.wait_for_queries_async(3)
+            service.scale(4)
+            assert len((await engine.ask(ASKED, "A")).answer) == 4
+
+
+async def test_names_in_turn_are_flushed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Nothing has to be forgotten for a name that was not asked for since the last time.
+    """
+    flushes = []
+    with HeadlessService("web.prod") as service, open_engine(settings(service)) as engine:
+        flush = engine.flush
+
+        def counted() -> None:
+            flushes.append(1)
+            flush()
+
+        monkeypatch.setattr(engine, "flush", counted)
+        names = [f"{name}.web.prod.svc.cluster.local." for name in "abcdefgh"]
+        for _ in range(3):
+            for name in names:
+                with pytest.raises(NameNotFound):
+                    await engine.ask(name, "A")
+
+        assert count(service) == 24
+        assert len(flushes) == 2
+
+
+async def test_a_cache_that_grows_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    c-ares keeps a denial for an hour, and a program may ask for any number of names.
+    """
+    monkeypatch.setattr("knet.resolver.cares._MOST_CACHED", 10)
+    with HeadlessService("web.prod") as service, open_engine(settings(service)) as engine:
+        for number in range(30):
+            with pytest.raises(NameNotFound):
+                await engine.ask(f"n{number}.web.prod.svc.cluster.local.", "A")
+            assert len(engine._cached) <= 11
+
+
 async def test_a_flush_leaves_queries_in_flight_alone() -> None:
     replies = []
     with HeadlessService("web.prod") as service, open_engine(settings(service)) as engine:
