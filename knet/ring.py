@@ -52,7 +52,13 @@ __all__ = ["Ring", "RingStats"]
 
 _logger = logging.getLogger("knet")
 
+_CUT_OFF = "the answer looks cut off; it adds endpoints and removes none"
+_WHOLE = "the answer is whole again"
+
 _PLACEMENT = ("members", "get", "get_n", "get_many", "walk", "get_hash", "share", "replace")
+
+# Characters of an error's text that are kept and logged.
+_MOST_TEXT = 1000
 
 # With more endpoints than this, other tasks get a turn between reading, deciding and building.
 _MANY = 256
@@ -68,10 +74,12 @@ class RingStats:
         endpoints: How many it serves.
         held: How many of them the last answer left out, and are kept until that is confirmed.
         generation: How many snapshots there have been.
+        complete: False if the last answer looked cut off; it adds endpoints and removes none.
+        ignored: How many records of the last answer were left out: foreign, unusable or malformed.
         attempts: How many lookups it has taken part in: rings of one name share them.
         failures: How many of them failed, by `ResolveError.kind`.
         consecutive_failures: How many of the last ones failed in a row.
-        last_error: The text of the last failure, or `None`.
+        last_error: The text of the last failure, on one line and not for long, or `None`.
         last_success_age: Seconds since an answer last named an endpoint, or `None`.
         query_seconds: How long the last lookup took, or `None`.
     """
@@ -80,6 +88,8 @@ class RingStats:
     endpoints: int
     held: int
     generation: int
+    complete: bool
+    ignored: int
     attempts: int
     failures: Mapping[str, int]
     consecutive_failures: int
@@ -167,11 +177,13 @@ class Ring:
         "_changed",
         "_claimed",
         "_closed",
+        "_complete",
         "_due",
         "_empty",
         "_ended",
         "_failures",
         "_heard_at",
+        "_ignored",
         "_last_began",
         "_last_error",
         "_make",
@@ -235,6 +247,8 @@ class Ring:
         self._heard_at = -math.inf
         self._last_error: str | None = None
         self._query_seconds: float | None = None
+        self._complete = True
+        self._ignored = 0
         self._attempts = 0
         self._failures: Counter[str] = Counter()
         self._changed = anyio.Event()
@@ -386,6 +400,8 @@ class Ring:
             endpoints=len(belief.endpoints),
             held=len(belief.missing),
             generation=0 if self._snapshot is None else self._snapshot.generation,
+            complete=self._complete,
+            ignored=self._ignored,
             attempts=self._attempts,
             failures=MappingProxyType(dict(self._failures)),
             consecutive_failures=belief.failures,
@@ -628,17 +644,32 @@ class Ring:
             if not self._belief.failures:
                 _logger.exception("%s: %s failed", self._question, self._resolver)
             failure = error
-            told = ResolveError(f"{self._resolver!r} raised {error!r}"[:500])
+            told = ResolveError(f"{self._resolver!r} raised {error!r}")
             outcome = Outcome(told, began, anyio.current_time())
             decision = self._decide(outcome)
             snapshot = self._snapshot
         if isinstance(outcome.result, ResolveError):
             self._failures[outcome.result.kind] += 1
-            self._last_error = str(outcome.result)
+            self._last_error = _on_one_line(outcome.result)
+        else:
+            self._note(outcome.result)
         self._heard_at = outcome.asked_at
         self._query_seconds = outcome.told_at - outcome.asked_at
         self._believe(decision, snapshot, due=outcome.told_at + decision.wait)
         return failure
+
+    def _note(self, answer: Answer) -> None:
+        """
+        Tell once when answers begin to be cut off, and when they are whole again.
+        """
+        if answer.complete != self._complete:
+            _logger.log(
+                logging.INFO if answer.complete else logging.WARNING,
+                "%s: %s, %d endpoints in it",
+                *(self._question, _WHOLE if answer.complete else _CUT_OFF, len(answer.endpoints)),
+            )
+        self._complete = answer.complete
+        self._ignored = answer.ignored
 
     def _decide(self, outcome: Outcome) -> Decision:
         return decide(
@@ -787,6 +818,13 @@ def _options_not_default(question: Question) -> dict[str, Any]:
         for name in ("port", "protocol", "family")
         if getattr(question, name) != getattr(default, name)
     }
+
+
+def _on_one_line(error: Exception) -> str:
+    """
+    Return the text of *error* as a log can take it, whoever wrote it.
+    """
+    return " ".join(str(error).split())[:_MOST_TEXT]
 
 
 def _report(

@@ -1066,6 +1066,60 @@ async def test_each_change_of_state_is_one_line(caplog: pytest.LogCaptureFixture
     assert lines[3] == "web.prod: generation 2, 2 endpoints, 1 added, 0 removed"
 
 
+async def test_answers_that_are_cut_off_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    A service that outgrew a DNS message stays a warning in the log and in `stats`, not a flood.
+    """
+    caplog.set_level(logging.INFO, "knet")
+    resolver = FakeResolver(A, B)
+    async with ring_of(resolver, port=None) as ring:
+        caplog.clear()
+        resolver.outcome = Answer([A], complete=False, ignored=3)
+        await anyio.sleep(3600)
+        assert (ring.stats().complete, ring.stats().ignored) == (False, 3)
+        assert ring.snapshot.endpoints == (A, B)
+        resolver.answer(A, B)
+        await anyio.sleep(60)
+        assert (ring.stats().complete, ring.stats().ignored) == (True, 0)
+
+    cut_off, whole = (r.getMessage() for r in caplog.records)
+    assert cut_off.startswith("web.prod: the answer looks cut off")
+    assert cut_off.endswith("1 endpoints in it")
+    assert whole.startswith("web.prod: the answer is whole again")
+
+
+async def test_an_error_is_one_line_whoever_wrote_it(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    A log that is read line by line takes what a server sent for what the program says.
+    """
+    caplog.set_level(logging.INFO, "knet")
+    resolver = FakeResolver(A)
+    async with ring_of(resolver, port=None) as ring:
+        resolver.outcome = ServerFailure("no\r\n2026-01-01 root logged in\n" + "x" * 100_000)
+        await anyio.sleep(60)
+        error = ring.stats().last_error
+        assert error is not None
+        assert error.startswith("no 2026-01-01 root logged in x")
+        assert len(error) == 1000
+
+    for record in caplog.records:
+        message = record.getMessage()
+        assert "\n" not in message
+        assert len(message) < 1200
+
+
+async def test_a_bug_of_a_resolver_is_shown_once(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    Its traceback is worth one place in the log, not one for every attempt of a weekend.
+    """
+    resolver = FakeResolver(A)
+    async with ring_of(resolver):
+        resolver.outcome = ZeroDivisionError()
+        await anyio.sleep(3600)
+
+    assert len([r for r in caplog.records if r.exc_info]) == 1
+
+
 def test_errors_have_one_base() -> None:
     """
     `except knet.KnetError` catches what knet raises of its own accord.
