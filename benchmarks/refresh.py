@@ -41,20 +41,18 @@ with HeadlessService({SERVICE!r}, pods={PODS}, ttl=3600) as service:
 """
 
 
-def bare_query(engine: Engine) -> Callable[[], Awaitable[object]]:
+def bare_query(engine: Engine) -> Callable[[str], Awaitable[object]]:
     """
-    Ask c-ares for the addresses and wait for them, by the shortest way on this loop.
+    Ask c-ares for the addresses of a name and wait for them, by the shortest way on this loop.
     """
     driver: Any = engine._driver
 
-    async def by_aiodns() -> object:
-        engine.flush()
-        return await driver._resolver.query_dns(f"{SERVICE}.", "A")
+    async def by_aiodns(name: str) -> object:
+        return await driver._resolver.query_dns(name, "A")
 
-    async def by_pycares() -> object:
-        engine.flush()
+    async def by_pycares(name: str) -> object:
         box = _Box(lambda: None)
-        driver.ask(f"{SERVICE}.", "A", box)
+        driver.ask(name, "A", box)
         await box.full.wait()
         return box.result
 
@@ -77,8 +75,14 @@ async def measure(nameserver: str, rounds: int) -> dict[str, list[float]]:
         SERVICE, port=8080, family="ipv4", resolver=resolver, refresh=POLICY
     ) as ring:
         with open_engine(resolver._engine_settings()) as engine:
+            ask = bare_query(engine)
+
+            def flush_and_ask() -> Awaitable[object]:
+                engine.flush()
+                return ask(f"{SERVICE}.")
+
             cases: dict[str, Callable[[], Awaitable[object]]] = {
-                "bare query": bare_query(engine),
+                "bare query": flush_and_ask,
                 "Resolver.resolve": lambda: resolver.resolve(SERVICE, port=8080, family="ipv4"),
                 "Ring.refresh": ring.refresh,
             }
