@@ -13,7 +13,13 @@ answer at all: it changes nothing but when to ask again.
 Several servers with caches of different age answer old and new in turns, until the oldest cache has
 expired: seventy times in half a minute have been seen. But the TTL that is left tells when a cache
 was filled. Of two answers that differ, the one that expires first is the older, and an answer that
-is older than one that was heard before has no news: it adds nothing and removes nothing.
+is older than one that was heard before has no news: it adds nothing and removes nothing. Unless it
+names somebody whom nobody has named before: a cache that serves expired answers makes up a TTL for
+them, and what is true looks old beside it.
+
+An answer that was cut off removes nothing. Where a Service has outgrown a DNS message, all answers
+are, and each rollout would leave its dead behind. But servers shuffle, so every answer is a new
+sample of those who are there; whoever is in none of so many that chance can be ruled out is gone.
 """
 
 from __future__ import annotations
@@ -38,6 +44,18 @@ _EMPTY_ANSWERS = 3
 # Seconds; a longer TTL counts as this long. A ring whose servers change to a shorter TTL takes all
 # answers for old ones until the last long one has expired.
 _LONGEST_CACHED = 60.0
+
+# In a shuffled answer of half of all pods, each is missing half the time. One that is missing so
+# often in a row that chance would do it once in this many times is not there any more.
+_ODDS = 1e9
+
+# Only answers near the limit of a DNS message are such samples. Of fewer, each failure counts.
+_LEAST_SAMPLE = 256
+
+# Four times what fits in a DNS message. A ring that hears only cut-off answers grows no further.
+_MOST_HELD = 16_384
+
+_NONE: Mapping[str, int] = MappingProxyType({})
 
 # 2.0 ** 1024 raises OverflowError, and an outage over a weekend gets there.
 _MAX_DOUBLINGS = 32
@@ -123,16 +141,20 @@ class Belief:
         resolved_at: When an answer last named an endpoint, or `None`: never yet.
         newest: What the newest answer so far named.
         expires_at: When that answer expires; what expires before it is older.
+        left: Who was believed until lately, and when that ended.
+        unseen: Of the endpoints, by name, those that cut-off answers left out, and how many in a row.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
-    missing: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    missing: Mapping[str, int] = field(default_factory=lambda: _NONE)
     gone_at: float | None = None
     gone: int = 0
     failures: int = 0
     resolved_at: float | None = None
     newest: tuple[Endpoint, ...] = ()
     expires_at: float = -math.inf
+    left: Mapping[Endpoint, float] = field(default_factory=lambda: MappingProxyType({}))
+    unseen: Mapping[str, int] = field(default_factory=lambda: _NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,46 +215,83 @@ def _told(
     An answer with endpoints in it: believe what it names, doubt what it leaves out.
     """
     expires_at = now + min(max(answer.ttl or 0.0, 0.0), _LONGEST_CACHED)
-    is_newest = expires_at >= belief.expires_at
     # The very tuple that is believed, where they are equal: compared once, and held once.
     named = belief.endpoints if answer.endpoints == belief.endpoints else answer.endpoints
-    endpoints, missing = belief.endpoints, dict(belief.missing)
+    is_newest = expires_at >= belief.expires_at or _is_news(belief, named)
+    after = replace(belief, gone_at=None, gone=0, failures=0, resolved_at=now)
     # TTLs are whole seconds, so the expiry of one and the same answer seems to move about a little.
-    if is_newest or named == belief.newest or not endpoints:
-        endpoints, missing = _merged(belief, named, answer.complete, policy)
-    after = Belief(
-        endpoints,
-        MappingProxyType(missing),
-        resolved_at=now,
-        newest=named if is_newest else belief.newest,
-        expires_at=expires_at if is_newest else belief.expires_at,
-    )
-    doubtful = bool(missing) and answer.complete
+    if is_newest or named == belief.newest or not belief.endpoints:
+        after = _merged(after, named, answer.complete, now, policy)
+    if is_newest:
+        after = replace(after, newest=named, expires_at=expires_at)
+    doubtful = bool(after.missing) and answer.complete
     wait = policy.shortest if doubtful else _until_next(answer.ttl, policy)
     return Decision(after, "fresh", wait * (1 + policy.jitter * jitter))
 
 
+def _is_news(belief: Belief, named: tuple[Endpoint, ...]) -> bool:
+    """
+    Does *named* hold anybody who is not believed, and was not believed lately?
+    """
+    if named is belief.endpoints or named == belief.newest:
+        return False
+    known = {e.name: e for e in belief.endpoints}
+    strangers = [e for e in named if known.get(e.name) != e]
+    return any(e not in belief.left for e in strangers)
+
+
 def _merged(
-    belief: Belief, named: tuple[Endpoint, ...], complete: bool, policy: RefreshPolicy
-) -> tuple[tuple[Endpoint, ...], dict[str, int]]:
+    belief: Belief, named: tuple[Endpoint, ...], complete: bool, now: float, policy: RefreshPolicy
+) -> Belief:
     """
-    Return the endpoints that are believed once *named* were, and those that it left out.
+    Return what is believed of the endpoints once *named* were.
     """
-    missing: dict[str, int] = {}
     if named is belief.endpoints:
-        return named, missing
+        return replace(belief, missing=_NONE, unseen=_NONE)
+    missing: dict[str, int] = {}
+    unseen: dict[str, int] = {}
     merged = {e.name: e for e in named}
     for endpoint in belief.endpoints:
-        there = merged.get(endpoint.name)
+        name = endpoint.name
+        there = merged.get(name)
         if there is None:
-            times = belief.missing.get(endpoint.name, 0) + complete
+            times = belief.missing.get(name, 0) + complete
             if times < policy.confirm:
-                merged[endpoint.name] = endpoint
-                missing[endpoint.name] = times
+                merged[name] = endpoint
+                missing[name] = times
+                if not complete:
+                    unseen[name] = belief.unseen.get(name, 0) + 1
         elif there == endpoint:
-            merged[endpoint.name] = endpoint  # the same object, so that snapshots share it
+            merged[name] = endpoint  # the same object, so that snapshots share it
+    for name in _outlived(belief, len(named), len(merged), unseen):
+        del merged[name], missing[name], unseen[name]
     changed = tuple(sorted(merged.values(), key=lambda e: e.name))
-    return (belief.endpoints if changed == belief.endpoints else changed), missing
+    after = replace(belief, missing=MappingProxyType(missing), unseen=MappingProxyType(unseen))
+    if changed == belief.endpoints:
+        return after
+    left = {e: at for e, at in belief.left.items() if now - at < _LONGEST_CACHED}
+    left |= {e: now for e in belief.endpoints if merged.get(e.name) is not e}
+    lately = dict(list(left.items())[-_MOST_HELD:])
+    return replace(after, endpoints=changed, left=MappingProxyType(lately))
+
+
+def _outlived(
+    belief: Belief, sample: int, total: int, unseen: Mapping[str, int]
+) -> tuple[str, ...]:
+    """
+    Return which of the *unseen* are gone, going by a cut-off answer that named *sample* of *total*.
+    """
+    gone: list[str] = []
+    is_shuffled = any(name not in unseen for name in belief.unseen)  # some are back
+    if unseen and is_shuffled and sample >= _LEAST_SAMPLE:
+        chance = len(unseen) / total
+        most = -math.log(_ODDS) / math.log(chance)
+        gone = [name for name, times in unseen.items() if times > most]
+    surplus = total - len(gone) - max(_MOST_HELD, sample)
+    if surplus > 0:
+        rest = unseen.keys() - gone
+        gone += sorted(rest, key=lambda name: (-unseen[name], name))[:surplus]
+    return tuple(gone)
 
 
 def _told_nothing(belief: Belief, now: float, policy: RefreshPolicy, jitter: float) -> Decision:
@@ -243,7 +302,7 @@ def _told_nothing(belief: Belief, now: float, policy: RefreshPolicy, jitter: flo
     after = replace(belief, gone_at=since, gone=belief.gone + 1, failures=0)
     wait = policy.shortest  # whoever holds on, or has nothing yet, wants to know soon
     if belief.endpoints and after.gone >= _EMPTY_ANSWERS and now - since >= policy.empty_hold:
-        after = replace(after, endpoints=(), missing=MappingProxyType({}))
+        after = replace(after, endpoints=(), missing=_NONE, unseen=_NONE)
     if not after.endpoints and after.resolved_at is not None:
         wait = policy.interval
     return Decision(after, _unconfirmed(after), wait * (1 + policy.jitter * jitter))
