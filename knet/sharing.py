@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -25,6 +26,7 @@ from knet.endpoint import Endpoint
 from knet.errors import ResolveError
 from knet.hashring import Placement
 from knet.resolver import Answer, Resolver, ResolverProtocol
+from knet.resolver.dns import Repeated
 from knet.resolver.names import Question
 
 __all__ = ["Outcome", "Source", "source_of"]
@@ -56,14 +58,17 @@ class Source:
     Where rings with the same question get answers and placements; `source_of` finds it.
     """
 
-    __slots__ = ("__weakref__", "_builds", "_flight", "_last", "_options", "_resolver", "_service")
+    __slots__ = ("__weakref__", "_builds", "_flight", "_last", "_look_up", "_resolver")
 
     def __init__(
-        self, resolver: ResolverProtocol, service: str, options: Mapping[str, Any]
+        self, resolver: ResolverProtocol, question: Question, options: Mapping[str, Any]
     ) -> None:
         self._resolver = resolver
-        self._service = service
-        self._options = options
+        self._look_up: Callable[[], Awaitable[Answer]]
+        if isinstance(resolver, Resolver) and type(resolver).resolve is Resolver.resolve:
+            self._look_up = Repeated(resolver, question)
+        else:
+            self._look_up = partial(resolver.resolve, question.service, **options)
         self._flight: anyio.Event | None = None
         self._last: Outcome | None = None
         self._builds: dict[int, _Build] = {}
@@ -85,17 +90,17 @@ class Source:
                     return replace(last, result=copy.copy(last.result))
                 return last
             if self._flight is None:
-                return await self._look_up()
+                return await self._ask_now()
             # If whoever asks gives up, the next one of those who wait here asks again.
             await self._flight.wait()
 
-    async def _look_up(self) -> Outcome:
+    async def _ask_now(self) -> Outcome:
         over = self._flight = anyio.Event()
         asked_at = anyio.current_time()
         result: Answer | ResolveError
         try:
             try:
-                result = await self._resolver.resolve(self._service, **self._options)
+                result = await self._look_up()
             except ResolveError as error:
                 result = error
             else:
@@ -179,12 +184,12 @@ def source_of(resolver: ResolverProtocol, question: Question, options: Mapping[s
     Only `Resolver`s can be told to be equal; a resolver that a user brought is asked by every ring.
     """
     if not isinstance(resolver, Resolver):
-        return Source(resolver, question.service, options)
+        return Source(resolver, question, options)
     sources = _sources.get(None)
     if sources is None:
         sources = WeakValueDictionary()
         _sources.set(sources)
     source = sources.get((resolver, question))
     if source is None:
-        source = sources[resolver, question] = Source(resolver, question.service, options)
+        source = sources[resolver, question] = Source(resolver, question, options)
     return source

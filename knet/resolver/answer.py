@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError
@@ -31,7 +31,7 @@ class Answer:
         ignored: How many records were left out: foreign, unusable or out of family.
 
     Raises:
-        ConfigError: Two different endpoints have one name.
+        ConfigError: Two different endpoints have one name, or *ttl* is not a number (NaN).
         TypeError: Something in *endpoints* is no `Endpoint`.
     """
 
@@ -49,12 +49,27 @@ class Answer:
         name: str = "",
         ignored: int = 0,
     ) -> None:
+        if ttl is not None and ttl != ttl:  # it compares with nothing, and would stop a clock
+            raise ConfigError(f"ttl must be a number of seconds or None, got {ttl}")
         put = object.__setattr__
         put(self, "endpoints", _canonical(endpoints))
         put(self, "ttl", ttl)
         put(self, "complete", complete)
         put(self, "name", name)
         put(self, "ignored", ignored)
+
+    def renewed(self, ttl: float | None, *, complete: bool = True) -> Self:
+        """
+        Return an answer with the very same endpoints and name, as a later lookup gave it.
+        """
+        answer = object.__new__(type(self))
+        put = object.__setattr__
+        put(answer, "endpoints", self.endpoints)  # sorted and checked before
+        put(answer, "ttl", ttl)
+        put(answer, "complete", complete)
+        put(answer, "name", self.name)
+        put(answer, "ignored", 0)
+        return answer
 
 
 class ResolverProtocol(Protocol):

@@ -15,7 +15,8 @@ What c-ares does behind one's back, and what is done about it here:
 - A channel that is not closed can crash the interpreter on its way out. The last user closes it;
   what is left over when the interpreter exits is closed then.
 - Its thread does not survive a fork, and a query in the child would wait for ever. An engine
-  belongs to the process that made it; another process makes its own.
+  belongs to the process that made it; another process makes its own. Nor does pycares's thread
+  survive that tears closed channels down, so a forked process opens each engine once and keeps it.
 - Its callback runs in its own thread and holds the channel's lock: it may only leave a note.
 - More than a few hundred queries at once overflow a UDP socket's buffer: at most 64 fly.
 """
@@ -248,6 +249,7 @@ _ERRORS: dict[int, tuple[type[ResolveError], str]] = {
 # --- which engine
 
 _engines: RunVar[dict[Settings, Engine]] = RunVar("knet_engines")
+_is_forked = False
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -283,7 +285,7 @@ def drop_engine(settings: Settings) -> None:
     if engine is None:
         return
     engine.users -= 1
-    if not engine.users:
+    if not engine.users and not _is_forked:
         del engines[settings]
         engine.close()
 
@@ -306,6 +308,15 @@ def _close_what_is_left() -> None:
         engine.close()
 
 
+def _note_fork() -> None:
+    global _is_forked  # noqa: PLW0603 - a fact of the process
+    _is_forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
 def check_nameservers(nameservers: tuple[str, ...]) -> None:
     """
     Raise `ConfigError` unless c-ares takes *nameservers* as they are.
@@ -315,24 +326,31 @@ def check_nameservers(nameservers: tuple[str, ...]) -> None:
     for server in nameservers:
         if not isinstance(server, str):
             raise TypeError(f"a nameserver must be a str, not {type(server).__name__}")
-    # c-ares has the last word on what it takes, and is asked now rather than at the first lookup.
+        if not _is_taken(server):
+            raise ConfigError(
+                "a nameserver must be an address, with a port if need be, like '10.0.0.10', "
+                f"'127.0.0.1:5353' or '[::1]:5353'; got {server[:80]!r}"
+            )
+
+
+@functools.lru_cache(maxsize=64)
+def _is_taken(server: str) -> bool:
+    """
+    Does c-ares take *server*? It has the last word, and is asked now rather than at the first lookup.
+    """
+    # It would also take "10.0.0" for 10.0.0.0, port 0 for 53, and pass over an interface that is
+    # not there. The longest address with an interface and a port has 69 characters.
+    if len(server) > 80 or not _NAMESERVER.fullmatch(server):
+        return False
     channel = pycares.Channel()
     try:
-        for server in nameservers:
-            try:
-                channel.servers = (server,)
-                taken = channel.servers
-            except (pycares.AresError, UnicodeEncodeError):
-                taken = []
-            # It would also take "10.0.0" for 10.0.0.0, port 0 for 53, and pass over an interface
-            # that is not there.
-            if not (_NAMESERVER.fullmatch(server) and len(taken) == 1 and taken[0]):
-                raise ConfigError(
-                    "a nameserver must be an address, with a port if need be, like '10.0.0.10', "
-                    f"'127.0.0.1:5353' or '[::1]:5353'; got {server[:80]!r}"
-                )
+        channel.servers = (server,)
+        taken = channel.servers
+    except (pycares.AresError, UnicodeEncodeError):
+        return False
     finally:
         channel.close()
+    return len(taken) == 1 and bool(taken[0])
 
 
 def system_nameservers() -> tuple[str, ...]:

@@ -5,6 +5,11 @@ Pure, and suspicious: the records come from the network. A record counts only if
 name that was asked for, or one that a CNAME of the same answer leads to from there; addresses that
 no pod can have are left out; duplicates, case and order do not matter.
 
+A service has a domain of its own: its name, and everything below it. There Kubernetes puts its
+pods, and out of it no answer leads anybody, be it by a CNAME or by the target of an SRV record,
+unless the caller takes what is *external*. A name that could not be a host's is never followed,
+asked for or made an endpoint's.
+
 One pod is one endpoint. Its name, which is what gets hashed, is the SRV target where that is a
 hostname of its own (`web-0.web.prod.svc.cluster.local`, a StatefulSet's), and else its address. The
 hostname that CoreDNS makes up from an address (`10-0-0-1.web...`) is as short-lived as the address,
@@ -20,15 +25,18 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from knet.endpoint import Endpoint
-from knet.resolver.names import Family
+from knet.resolver.names import Family, is_hostname, is_within
 
 __all__ = [
     "Found",
     "Record",
     "RecordType",
+    "addresses_of",
+    "dangling_alias",
     "distinct_names",
     "find_addresses",
     "find_services",
+    "only_known",
     "targets_without_address",
     "usable_address",
 ]
@@ -84,21 +92,31 @@ class Found:
         ttl: The shortest TTL, in seconds, of the records that were used; `None` if none was.
         complete: False where the answer looks cut off.
         ignored: How many records were of no use.
+        outside: A name outside of the service's own domain that was therefore not followed, if any;
+            of several the first of the alphabet.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
     ttl: float | None = None
     complete: bool = True
     ignored: int = 0
+    outside: str | None = None
 
 
 def find_addresses(
-    name: str, records: Sequence[Record], *, type: RecordType, port: int | None = None
+    name: str,
+    records: Sequence[Record],
+    *,
+    type: RecordType,
+    port: int | None = None,
+    external: bool = False,
 ) -> Found:
     """
     Return the pods among the address *records* of an answer to the question (*name*, *type*).
+
+    With *external*, CNAMEs may lead out of the domain *name*.
     """
-    owners, ttls = _follow(name, records)
+    owners, ttls, outside = _follow(name, records, _canonical(name), external)
     endpoints: dict[str, Endpoint] = {}
     ignored = 0
     for record in records:
@@ -116,7 +134,48 @@ def find_addresses(
         _shortest(ttls) if endpoints else None,
         _size(name, records) < _SUSPICIOUS_SIZE,
         ignored,
+        outside,
     )
+
+
+def only_known(
+    name: str, records: Sequence[Record], *, type: RecordType, known: Collection[str]
+) -> Found | None:
+    """
+    Return what *records* hold but for the endpoints, if that is the *known* addresses and no more.
+
+    Most refreshes find nothing new, and are done with this at a tenth of the cost.
+
+    Args:
+        name: The question's name.
+        records: The answer section.
+        type: The question's type.
+        known: The addresses of an earlier answer to the same question.
+
+    Returns:
+        `None` where `find_addresses` has to have a look.
+    """
+    owner = _canonical(name)
+    if any(r.type != type or r.owner != owner for r in records):
+        return None
+    if not known or {r.value for r in records} != known:
+        return None
+    return Found((), _shortest(r.ttl for r in records), _size(name, records) < _SUSPICIOUS_SIZE)
+
+
+def dangling_alias(
+    name: str, records: Sequence[Record], *, type: RecordType, external: bool = False
+) -> str | None:
+    """
+    Return the name that the CNAMEs of an answer to (*name*, *type*) lead to and end at, if any.
+
+    CoreDNS answers so for an ExternalName Service whose target it cannot look up itself.
+    """
+    domain = _service_of(name) if type == "SRV" else _canonical(name)
+    owners, aliases, _ = _follow(name, records, domain, external)
+    if not aliases or any(r.type == type and r.owner in owners for r in records):
+        return None
+    return next(iter(owners), None)
 
 
 def targets_without_address(
@@ -125,6 +184,7 @@ def targets_without_address(
     additional: Collection[Record],
     *,
     family: Family = "auto",
+    external: bool = False,
 ) -> tuple[str, ...]:
     """
     Return the SRV targets of *answer* whose addresses have to be asked for, sorted.
@@ -133,9 +193,12 @@ def targets_without_address(
     target, so a target counts as known by an address of the family that will be taken. One whose
     hostname is made up from its address has no other address.
     """
-    owners, _ = _follow(name, answer)
-    targets = {r.value for r in _services(owners, answer)}
-    given = [r for r in additional if r.type in _FAMILY and r.owner in targets]
+    domain = _service_of(name)
+    owners, _, _ = _follow(name, answer, domain, external)
+    services, _ = _services(owners, answer, domain, external)
+    targets = {r.value for r in services}
+    by_target = _addresses_by_owner(additional, targets)
+    given = [r for found in by_target.values() for r in found]
     wanted = _type_of(family, given)
     known = {r.owner for r in given if r.type == wanted or _is_dashed(r.owner, r.value)}
     return tuple(sorted(targets - known))
@@ -147,6 +210,7 @@ def find_services(
     additional: Collection[Record],
     *,
     family: Family = "auto",
+    external: bool = False,
 ) -> Found:
     """
     Return the pods among the SRV records of an answer to the question (*name*, SRV).
@@ -156,9 +220,11 @@ def find_services(
         answer: The answer section.
         additional: The address records of the targets, from the additional section or asked for.
         family: `"auto"` takes IPv4 addresses if the answer has any, else IPv6, for all alike.
+        external: CNAMEs and targets may lie outside of the service's own domain.
     """
-    owners, ttls = _follow(name, answer)
-    services = _services(owners, answer)
+    domain = _service_of(name)
+    owners, ttls, outside = _follow(name, answer, domain, external)
+    services, outsiders = _services(owners, answer, domain, external)
     ignored = sum(r.type == "SRV" for r in answer) - len(services)
     by_target = _addresses_by_owner(additional, {r.value for r in services})
     wanted = _type_of(family, (r for found in by_target.values() for r in found))
@@ -169,7 +235,7 @@ def find_services(
         # the same choice on every client.
         address = min(
             (r for r in by_target.get(service.value, ()) if r.type == wanted),
-            key=lambda r: (socket.inet_pton(_FAMILY[r.type], r.value), r.ttl),
+            key=_by_number,
             default=None,
         )
         if address is None:
@@ -183,7 +249,19 @@ def find_services(
         _shortest(ttls) if endpoints else None,
         _size(name, answer) < _SUSPICIOUS_SIZE,
         ignored,
+        min(outsiders, default=outside),
     )
+
+
+def addresses_of(target: str, records: Iterable[Record]) -> tuple[Record, ...]:
+    """
+    Return the addresses of *target* that count among *records*: the lowest of each family.
+
+    However long an answer, no more of it needs to be kept until those for all targets are in.
+    """
+    found = _addresses_by_owner(records, {target}).get(target, ())
+    by_type = ([r for r in found if r.type == type] for type in _FAMILY)
+    return tuple(min(those, key=_by_number) for those in by_type if those)
 
 
 def distinct_names(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
@@ -237,37 +315,71 @@ _UNSPECIFIED = bytes(16)
 _LINK_LOCAL = frozenset(bytes((0xFE, second)) for second in range(0x80, 0xC0))
 
 
-def _follow(name: str, records: Iterable[Record]) -> tuple[frozenset[str], list[int]]:
+def _follow(
+    name: str, records: Iterable[Record], domain: str, external: bool
+) -> tuple[frozenset[str], list[int], str | None]:
     """
-    Return the name that the CNAMEs of an answer lead to from *name*, and their TTLs.
+    Return the name that the CNAMEs of an answer lead to from *name*, their TTLs, and what stopped
+    them: the name that would have led out of *domain*.
 
-    A set, for the sake of the caller's `in`: empty where the CNAMEs run in a circle.
+    The first is a set, for the sake of the caller's `in`: empty where the CNAMEs run in a circle,
+    or to where they may not be followed.
     """
     # A name has one CNAME at most; of several, every client takes the same.
     found = sorted((r for r in records if r.type == "CNAME"), key=lambda r: (r.value, r.ttl))
     aliases = {r.owner: r for r in reversed(found)}
-    owner = name.lower().removesuffix(".")
+    owner = _canonical(name)
     ttls: list[int] = []
     for _ in range(_MAX_ALIASES + 1):
         alias = aliases.get(owner)
         if alias is None:
-            return frozenset((owner,)), ttls
+            return frozenset((owner,)), ttls, None
         ttls.append(alias.ttl)
         owner = alias.value
-    return frozenset(), ttls
+        if not is_hostname(owner):
+            break
+        if not (external or is_within(owner, domain)):
+            return frozenset(), ttls, owner
+    return frozenset(), ttls, None
 
 
-def _services(owners: frozenset[str], answer: Iterable[Record]) -> list[Record]:
+def _services(
+    owners: frozenset[str], answer: Iterable[Record], domain: str, external: bool
+) -> tuple[list[Record], list[str]]:
     """
-    Return the SRV records that count: of the preferred priority, with a target and a port.
+    Return the SRV records that count: of the preferred priority, with a port and a target that is a
+    hostname; and the targets that do not because they lie outside of *domain*.
     """
-    services = [
-        r
-        for r in answer
-        if r.type == "SRV" and r.owner in owners and r.value and 0 < r.port <= 65535
-    ]
+    services: list[Record] = []
+    outsiders: list[str] = []
+    for record in answer:
+        if (
+            record.type == "SRV"
+            and record.owner in owners
+            and 0 < record.port <= 65535
+            and is_hostname(record.value)
+        ):
+            if external or is_within(record.value, domain):
+                services.append(record)
+            else:
+                outsiders.append(record.value)
     preferred = min((r.priority for r in services), default=0)
-    return [r for r in services if r.priority == preferred]
+    return [r for r in services if r.priority == preferred], outsiders
+
+
+def _service_of(name: str) -> str:
+    """
+    Return the service whose named port *name* is: what follows `_http._tcp.`.
+    """
+    return _canonical(name).split(".", 2)[-1]
+
+
+def _canonical(name: str) -> str:
+    return name.lower().removesuffix(".")
+
+
+def _by_number(record: Record) -> tuple[bytes, int]:
+    return socket.inet_pton(_FAMILY[record.type], record.value), record.ttl
 
 
 def _type_of(family: Family, records: Iterable[Record]) -> RecordType:

@@ -27,6 +27,26 @@ def test_any_iterable_of_endpoints_will_do() -> None:
     assert Answer(many).endpoints == (A, B)
 
 
+def test_an_answer_that_is_renewed_keeps_its_very_endpoints() -> None:
+    """
+    So that whoever believes them has nothing to compare.
+    """
+    first = Answer((B, A), 30, name="web.prod.svc.cluster.local", ignored=2)
+
+    second = first.renewed(5, complete=False)
+
+    assert second == Answer((A, B), 5, False, "web.prod.svc.cluster.local")
+    assert second.endpoints is first.endpoints
+
+
+def test_a_ttl_is_a_number() -> None:
+    """
+    NaN would be neither before nor after any other time.
+    """
+    with pytest.raises(ConfigError, match="ttl must be a number"):
+        Answer([A], float("nan"))
+
+
 def test_the_same_endpoint_twice_is_one() -> None:
     assert Answer((A, B, A)).endpoints == (A, B)
 

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import anyio
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
@@ -33,7 +34,8 @@ from knet import (
 )
 from knet.resolver import cares
 from knet.resolver import dns as resolver_module
-from knet.resolver.names import Family
+from knet.resolver.dns import Repeated
+from knet.resolver.names import Family, Question
 from knet.testing import FaultKind, HeadlessService, Pod
 from tests.testing.asking import needs_ipv6
 
@@ -107,6 +109,30 @@ def without_glue(service: HeadlessService, *others: Hook) -> Hook:
                 return said
         reply = service.answer(query)
         reply.additional.clear()
+        return reply
+
+    return answer
+
+
+def saying(answers: Mapping[str, list[str]], *, otherwise: HeadlessService | None = None) -> Hook:
+    """
+    Answer with these records of these names, whatever type was asked for, and else as *otherwise*
+    would; without one, all other names are not there.
+    """
+
+    def answer(query: dns.message.Message) -> dns.message.Message:
+        name, type = question(query)
+        if name not in answers:
+            return (
+                refusing(query, dns.rcode.NXDOMAIN)
+                if otherwise is None
+                else otherwise.answer(query)
+            )
+        reply = dns.message.make_response(query)
+        for text in answers[name]:
+            owner, ttl, _, rdtype, rdata = text.split(" ", 4)
+            if rdtype in (type, "CNAME"):
+                reply.answer.append(dns.rrset.from_text(owner, int(ttl), "IN", rdtype, rdata))
         return reply
 
     return answer
@@ -220,6 +246,52 @@ async def test_the_spelling_that_was_right_is_kept(pod_in: Pretend) -> None:
         assert asked(service) == ["web.shop.two.test A"]
 
 
+async def test_an_unlikely_spelling_is_kept_until_a_likelier_one_is_there(
+    pod_in: Pretend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A domain of the search list that answers to every name must not have a Service for good that was
+    without pods at first; nor is the Service given up to it when it is without pods again.
+    """
+    pod_in("search prod.svc.cluster.local svc.cluster.local cluster.local corp.test")
+    with HeadlessService("web.prod", pods=0) as web:
+        web.respond = saying({"web.corp.test": ["web.corp.test. 5 IN A 10.6.6.6"]}, otherwise=web)
+        resolver = asking(web, namespace="prod")
+        assert (await resolver.resolve("web")).name == "web.corp.test"
+        web.scale(3)
+        assert (await resolver.resolve("web")).name == "web.corp.test"
+
+        monkeypatch.setattr(resolver_module, "_CHECK_PIN", 0.0)
+        assert (await resolver.resolve("web")).name == WEB
+        web.scale(0)
+        with pytest.raises(NameNotFound):
+            await resolver.resolve("web")
+
+
+async def test_an_unchanged_answer_is_the_same_endpoints(pod_in: Pretend) -> None:
+    """
+    In whatever order the records come; whatever else changes makes a difference.
+    """
+    with HeadlessService("web.prod", pods=5, ttl=30) as web:
+        look_up = Repeated(asking(web), Question(WEB, 80))
+        first = await look_up()
+        for _ in range(5):
+            again = await look_up()
+            assert again == first
+            assert again.endpoints is first.endpoints
+
+        web.set_ttl(7)
+        again = await look_up()
+        assert again.ttl == 7
+        assert again.endpoints is first.endpoints
+
+        for change in (web.add, lambda: web.remove(web.pods[0]), lambda: web.scale(2)):
+            change()
+            again = await look_up()
+            assert again == await asking(web).resolve(WEB, port=80)
+            assert len(again.endpoints) == len(web.pods)
+
+
 async def test_a_kept_spelling_stays_when_the_name_goes_away(pod_in: Pretend) -> None:
     pod_in(KUBELET)
     with HeadlessService("web.prod") as web:
@@ -252,6 +324,7 @@ async def test_a_spelling_that_fails_otherwise_does_not_hide_that_the_likeliest_
         assert asked(web)[1].startswith("shop.corp.example.com")
 
 
+@pytest.mark.weather("The first lookup fails")
 async def test_of_several_spellings_that_are_not_there_the_likeliest_is_reported(
     pod_in: Pretend,
 ) -> None:
@@ -304,16 +377,6 @@ async def test_a_named_port_that_is_not_there_tells_the_person_what_to_check() -
     assert caught.value.servers == (web.nameserver,)
 
 
-async def test_an_alias_leads_to_the_pods_of_another_service() -> None:
-    with HeadlessService("web.prod", pods=2) as web:
-        web.alias("shop.prod", WEB)
-
-        answer = await asking(web).resolve("shop.prod", port=80)
-
-    assert len(answer.endpoints) == 2
-    assert answer.name == "shop.prod.svc.cluster.local"
-
-
 async def test_bad_arguments_are_refused_before_anybody_is_asked() -> None:
     with HeadlessService("web.prod") as web:
         resolver = asking(web)
@@ -327,6 +390,360 @@ async def test_bad_arguments_are_refused_before_anybody_is_asked() -> None:
             await resolver.resolve("web.prod", port=80.0)  # type: ignore[arg-type]  # as it should
 
         assert web.queries == ()
+
+
+# --- names outside of the service's own domain
+
+SHOP = "shop.prod.svc.cluster.local"
+ALIAS = f"{SHOP}. 5 IN CNAME db.example.com."
+
+
+async def test_an_alias_leads_to_another_service_only_with_the_opt_in() -> None:
+    """
+    Though its addresses came along, as those of CoreDNS's ExternalName do.
+    """
+    with HeadlessService("web.prod", pods=2) as web:
+        web.alias("shop.prod", WEB)
+
+        with pytest.raises(NoData) as caught:
+            await asking(web).resolve("shop.prod", port=80)
+        assert asked(web) == [f"{SHOP} A"]
+        answer = await asking(web, external=True).resolve("shop.prod", port=80)
+
+    assert f"it leads to {WEB}" in str(caught.value)
+    assert f"outside of {SHOP}" in str(caught.value)
+    assert "Resolver(external=True) is the opt-in" in str(caught.value)
+    assert caught.value.name == f"{SHOP}."
+    assert caught.value.servers == (web.nameserver,)
+    assert len(answer.endpoints) == 2
+    assert answer.name == SHOP
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "types"),
+    [
+        ("auto", ["A"], ["A", "A"]),
+        ("auto", ["AAAA"], ["A", "A", "AAAA", "AAAA"]),
+        ("ipv4", ["A", "AAAA"], ["A", "A"]),
+        ("ipv6", ["A", "AAAA"], ["AAAA", "AAAA"]),
+    ],
+)
+async def test_with_the_opt_in_the_target_of_a_bare_alias_is_asked_for_once_a_family(
+    family: Family, given: list[str], types: list[str]
+) -> None:
+    with HeadlessService("web.prod") as server:
+
+        def answer(query: dns.message.Message) -> dns.message.Message:
+            name, type = question(query)
+            reply = dns.message.make_response(query)
+            if name == SHOP:
+                reply.answer.append(dns.rrset.from_text(f"{SHOP}.", 9, "IN", "CNAME", "db.test."))
+            elif type in given:
+                address = "203.0.113.1" if type == "A" else "2001:db8::1"
+                reply.answer.append(dns.rrset.from_text("db.test.", 5, "IN", type, address))
+            return reply
+
+        server.respond = answer
+        found = await asking(server, external=True).resolve(f"{SHOP}.", port=80, family=family)
+
+        assert [query.rdtype for query in server.queries] == types
+        assert [query.name for query in server.queries] == [SHOP, "db.test"] * (len(types) // 2)
+    assert len(found.endpoints) == 1
+    assert found.ttl == 5
+    assert found.name == SHOP
+    assert found.complete
+
+
+async def test_a_bare_alias_within_the_domain_is_asked_for_without_the_opt_in() -> None:
+    with HeadlessService("web.prod") as server:
+        server.respond = saying(
+            {
+                SHOP: [f"{SHOP}. 5 IN CNAME blue.{SHOP}."],
+                f"blue.{SHOP}": [f"blue.{SHOP}. 5 IN A 10.0.0.1"],
+                f"_http._tcp.{SHOP}": [f"_http._tcp.{SHOP}. 5 IN CNAME _blue._tcp.{SHOP}."],
+                f"_blue._tcp.{SHOP}": [f"_blue._tcp.{SHOP}. 5 IN SRV 0 0 80 blue.{SHOP}."],
+            }
+        )
+
+        by_number = await asking(server).resolve(f"{SHOP}.", port=80)
+        by_name = await asking(server).resolve(f"{SHOP}.", port="http")
+
+    assert addresses(by_number.endpoints) == addresses(by_name.endpoints) == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize("external", [False, True])
+async def test_aliases_that_run_in_circles_end(external: bool) -> None:
+    """
+    Each server's answer starts another circle; none is followed further than one question.
+    """
+    with HeadlessService("web.prod") as server:
+        server.respond = saying(
+            {
+                SHOP: [f"{SHOP}. 5 IN CNAME a.{SHOP}."],
+                f"a.{SHOP}": [f"a.{SHOP}. 5 IN CNAME b.{SHOP}."],
+                f"b.{SHOP}": [f"b.{SHOP}. 5 IN CNAME {SHOP}."],
+            }
+        )
+
+        with pytest.raises(NoData, match="none that gives a usable address"):
+            await asking(server, external=external).resolve(f"{SHOP}.", port=80)
+
+        assert asked(server) == [f"{SHOP} A", f"a.{SHOP} A", f"{SHOP} AAAA", f"a.{SHOP} AAAA"]
+
+
+async def test_the_target_of_an_alias_that_is_not_there_is_told_with_the_alias() -> None:
+    with HeadlessService("web.prod") as web:
+        web.answer_with(ALIAS)
+
+        with pytest.raises(NoData, match=r"leads to db\.example\.com"):
+            await asking(web).resolve(f"{SHOP}.", port=80)
+        web.respond = saying({SHOP: [ALIAS]})
+        with pytest.raises(
+            NameNotFound, match=rf"db\.example\.com.* NXDOMAIN.*; {SHOP}\. is an alias of it"
+        ):
+            await asking(web, external=True).resolve(f"{SHOP}.", port=80)
+
+
+async def test_a_spelling_that_leads_outside_ends_the_search(pod_in: Pretend) -> None:
+    """
+    Else a wildcard of a corporate domain, or what comes after it, could pin the ring to a stranger.
+    """
+    pod_in(KUBELET)
+    with HeadlessService("web.prod") as server:
+        wildcard = "web.corp.example.com"
+        server.respond = saying(
+            {
+                wildcard: [f"{wildcard}. 5 IN CNAME parked.example.net."],
+                "web": ["web. 5 IN A 10.6.6.6"],
+            }
+        )
+
+        with pytest.raises(NoData) as caught:
+            await asking(server).resolve("web", port=80)
+
+        assert asked(server) == [f"{WEB} A", f"{wildcard} A"]
+    text = str(caught.value)
+    assert "leads to parked.example.net" in text
+    assert f"before that, cannot resolve {WEB}. A: NXDOMAIN" in text
+
+
+async def test_targets_outside_are_left_out_and_never_asked_for() -> None:
+    """
+    And those inside are used.
+    """
+    targets = ["a.example.com", f"web-0.{WEB}", "prod.svc.cluster.local", f"not{WEB}"]
+    with HeadlessService("web.prod", pods=1, stateful=True) as web:
+        srv = [f"_http._tcp.{WEB}. 5 IN SRV 0 0 80 {target}." for target in targets]
+        web.respond = saying({f"_http._tcp.{WEB}": srv}, otherwise=web)
+
+        answer = await asking(web).resolve(f"{WEB}.", port="http")
+
+        assert answer.endpoints == (Endpoint(f"web-0.{WEB}", "10.244.0.2", 80),)
+        assert answer.ignored == 3
+        assert answer.complete
+        assert asked(web) == [f"_http._tcp.{WEB} SRV", f"web-0.{WEB} A"]
+
+
+async def test_targets_that_all_lie_outside_are_told() -> None:
+    http = f"_http._tcp.{WEB}"
+    with HeadlessService("web.prod") as web:
+        web.respond = saying(
+            {
+                http: [
+                    f"{http}. 5 IN SRV 0 0 80 b.example.com.",
+                    f"{http}. 5 IN SRV 0 0 80 a.example.com.",
+                ],
+                "a.example.com": ["a.example.com. 5 IN A 203.0.113.1"],
+                "b.example.com": ["b.example.com. 5 IN A 203.0.113.2"],
+            }
+        )
+
+        with pytest.raises(NoData) as caught:
+            await asking(web).resolve(f"{WEB}.", port="http")
+        assert asked(web) == [f"{http} SRV"]
+        answer = await asking(web, external=True).resolve(f"{WEB}.", port="http")
+
+    assert f"cannot resolve {http}. SRV: it leads to a.example.com" in str(caught.value)
+    assert f"outside of {WEB}; Resolver(external=True)" in str(caught.value)
+    assert caught.value.name == f"{http}."
+    assert [endpoint.name for endpoint in answer.endpoints] == ["a.example.com", "b.example.com"]
+
+
+# --- hostile text
+
+OCTETS = [
+    b"we b",
+    b"a\nERROR knet: all is lost",
+    b"a\r\nb",
+    b"\x1b[2J",
+    b'a"b',
+    b"a\\b",
+    b"evil.test",
+    b"\x00",
+    b"\xff\xfe",
+    b"\xe2\x84\xaa",
+    b"%s%n",
+    b"../../etc",
+    b"$(reboot)",
+    b"-rf",
+    b"*",
+]
+
+
+def below_web(label: bytes) -> dns.name.Name:
+    return dns.name.Name([label, *dns.name.from_text(f"{WEB}.").labels])
+
+
+@pytest.mark.parametrize("external", [False, True])
+async def test_names_of_strange_octets_are_nobodys(external: bool) -> None:
+    """
+    They are counted, never asked for, and no error shows a control character.
+    """
+    http = f"_http._tcp.{WEB}"
+    with HeadlessService("web.prod", pods=1, stateful=True) as web:
+        resolver = asking(web, external=external)
+        strange = [below_web(label) for label in OCTETS]
+
+        def with_them(query: dns.message.Message) -> dns.message.Message:
+            reply = web.answer(query)
+            for name in strange:
+                reply.answer.append(
+                    dns.rrset.from_text(f"{http}.", 5, "IN", "SRV", f"0 0 80 {name}")
+                )
+                reply.additional.append(dns.rrset.from_text(name, 5, "IN", "A", "10.6.6.6"))
+            return reply
+
+        web.respond = with_them
+        answer = await resolver.resolve(f"{WEB}.", port="http")
+        assert answer.endpoints == (Endpoint(f"web-0.{WEB}", "10.244.0.2", 8080),)
+        assert answer.ignored == len(OCTETS)
+        assert asked(web) == [f"{http} SRV"]
+
+        for name in strange:
+
+            def an_alias(
+                query: dns.message.Message, target: dns.name.Name = name
+            ) -> dns.message.Message:
+                reply = dns.message.make_response(query)
+                owner = query.question[0].name
+                reply.answer.append(dns.rrset.from_text(owner, 5, "IN", "CNAME", str(target)))
+                reply.answer.append(dns.rrset.from_text(target, 5, "IN", "A", "10.6.6.6"))
+                return reply
+
+            web.respond = an_alias
+            for port in (8080, "http"):
+                with pytest.raises(NoData) as caught:
+                    await resolver.resolve(f"{WEB}.", port=port)
+                assert str(caught.value).isprintable()
+                assert len(str(caught.value)) < 1000
+        assert {query.name for query in web.queries} == {WEB, http}
+
+
+async def test_a_name_too_long_with_its_port_is_refused_before_anybody_is_asked() -> None:
+    longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61])
+    with HeadlessService("web.prod") as web:
+        resolver = asking(web)
+
+        with pytest.raises(ConfigError, match="264 characters with its port 'http' before it"):
+            await resolver.resolve(longest, port="http")
+        with pytest.raises(ConfigError, match="service has 273 characters"):
+            await resolver.lookup_srv(longest, "b")
+        assert asked(web) == []
+
+        with pytest.raises(ResolveError):
+            await resolver.resolve(f"{longest}.")
+        assert {query.name for query in web.queries} == {longest}
+
+
+async def test_a_spelling_kept_for_addresses_is_not_asked_for_services_where_it_is_too_long(
+    pod_in: Pretend,
+) -> None:
+    domain = ".".join(["a" * 63] * 3 + ["a" * 50])
+    pod_in(f"search {domain}")
+    with HeadlessService("web.prod") as server:
+        server.respond = saying({f"web.{domain}": [f"web.{domain}. 5 IN A 10.0.0.1"]})
+        resolver = asking(server)
+        assert (await resolver.resolve("web", port=80)).name == f"web.{domain}"
+        server.forget_queries()
+
+        with pytest.raises(NameNotFound):
+            await resolver.resolve("web", port="a" * 50)
+
+        assert len(server.queries) == 2
+        assert not any(domain in query.name for query in server.queries)
+
+
+# --- floods
+
+
+async def test_a_flood_of_aliases_ends_in_no_data() -> None:
+    """
+    Sixty thousand octets of CNAMEs; the chain is not followed further than eight names.
+    """
+    chain = [f"{WEB}. 5 IN CNAME a0.{WEB}."]
+    chain += [f"a{n}.{WEB}. 5 IN CNAME a{n + 1}.{WEB}." for n in range(1200)]
+    with HeadlessService("web.prod") as web:
+        web.answer_with(*chain)
+
+        with pytest.raises(NoData, match="none that gives a usable address"):
+            await asking(web).resolve(f"{WEB}.", port=80)
+
+        assert {query.name for query in web.queries} == {WEB}
+
+
+async def test_a_flood_of_targets_is_asked_for_a_few_at_a_time_and_not_for_ever() -> None:
+    """
+    What 50 targets that are not there cost others is a quarter of the engine, for one deadline.
+    """
+    with HeadlessService("web.prod", pods=50, stateful=True) as web:
+        web.respond = without_glue(web)
+        web.fail("SILENCE", rdtype="A")
+
+        with pytest.raises(ResolveTimeout, match=r"50 in all: no answer .* within 2 s") as caught:
+            await asking(web, timeout=60.0, deadline=2.0).resolve("web.prod", port="http")
+
+        assert len(web.queries) == 1 + 16
+    assert len(str(caught.value)) < 1000
+    assert caught.value.servers == (web.nameserver,)
+
+
+async def test_a_flood_of_addresses_for_every_target_leaves_one_pod_a_target() -> None:
+    texts = [f"10.1.0.{n}" for n in range(1, 250)]
+    with HeadlessService("web.prod", pods=4, stateful=True) as web:
+
+        def flood(query: dns.message.Message) -> dns.message.Message:
+            name, type = question(query)
+            if type == "SRV":
+                reply = web.answer(query)
+                reply.additional.clear()
+                return reply
+            reply = dns.message.make_response(query)
+            reply.answer.append(dns.rrset.from_text_list(f"{name}.", 5, "IN", "A", texts))
+            return reply
+
+        web.respond = flood
+        answer = await asking(web).resolve("web.prod", port="http")
+
+    assert len(answer.endpoints) == 4
+    assert set(addresses(answer.endpoints)) == {"10.1.0.1"}
+
+
+async def test_a_resolver_keeps_nothing_of_its_answers() -> None:
+    """
+    But the spelling of a short name, which is of the user's own making.
+    """
+    with HeadlessService("web.prod", pods=300, stateful=True) as web:
+        resolver = asking(web)
+        await resolver.resolve("web.prod", port=8080)
+        before = {name: str(value) for name, value in vars(resolver).items()}
+
+        for port in (8080, "http"):
+            await resolver.resolve(f"{WEB}.", port=port)
+            await resolver.resolve("web.prod", port=port)
+            with pytest.raises(ResolveError):
+                await resolver.resolve("shop.prod", port=port)
+
+        assert {name: str(value) for name, value in vars(resolver).items()} == before
 
 
 # --- addresses
@@ -435,6 +852,7 @@ async def test_an_answer_without_a_usable_address_is_no_data(port: int | str) ->
 
 
 @pytest.mark.parametrize("pods", [200, 1000])
+@pytest.mark.weather("The answer does not fit in UDP")
 async def test_a_service_too_large_for_udp_is_found_whole_over_tcp(pods: int) -> None:
     with HeadlessService("web.prod", pods=pods) as web:
         answer = await asking(web).resolve("web.prod", port=8080)
@@ -444,6 +862,7 @@ async def test_a_service_too_large_for_udp_is_found_whole_over_tcp(pods: int) ->
         assert [query.transport for query in web.queries] == ["udp", "tcp"]
 
 
+@pytest.mark.weather("TCP is blocked")
 async def test_a_service_whose_tcp_is_blocked_is_an_error_and_never_half_a_service() -> None:
     with HeadlessService("web.prod", pods=200) as web:
         web.set_tcp(False)
@@ -452,6 +871,7 @@ async def test_a_service_whose_tcp_is_blocked_is_an_error_and_never_half_a_servi
             await asking(web).resolve("web.prod")
 
 
+@pytest.mark.weather("The answer is as large as DNS can carry")
 async def test_an_answer_as_large_as_a_message_is_incomplete() -> None:
     """
     Half of the pods may be behind the end of the message, which c-ares does not show.
@@ -463,6 +883,7 @@ async def test_an_answer_as_large_as_a_message_is_incomplete() -> None:
     assert not answer.complete
 
 
+@pytest.mark.weather("More records than can be true")
 async def test_more_pods_than_allowed_are_refused() -> None:
     with HeadlessService("web.prod", pods=6) as web:
         resolver = asking(web, max_endpoints=5)
@@ -526,6 +947,7 @@ async def test_a_named_port_has_a_protocol() -> None:
         assert [str(endpoint) for endpoint in answer.endpoints] == ["10.244.0.2:53"]
 
 
+@pytest.mark.weather("Addresses of SRV targets are missing")
 async def test_addresses_that_did_not_come_along_are_asked_for() -> None:
     with HeadlessService("web.prod", pods=3, stateful=True) as web:
         whole = await asking(web).resolve("web.prod", port="http")
@@ -596,6 +1018,7 @@ async def test_ipv4_that_shows_only_when_asked_for_is_ipv4_for_all_pods() -> Non
     assert addresses(answer.endpoints) == ["10.244.0.2", "10.244.0.3"]
 
 
+@pytest.mark.weather("Addresses of SRV targets are missing")
 async def test_a_target_that_cannot_be_looked_up_makes_the_answer_incomplete() -> None:
     """
     The ring then adds what is new and removes nothing.
@@ -694,6 +1117,7 @@ async def test_a_failure_is_told_with_the_name_and_the_server(
     assert web.nameserver in str(caught.value)
 
 
+@pytest.mark.weather("One of several servers fails")
 async def test_the_next_server_is_asked_where_one_fails() -> None:
     with HeadlessService("web.prod") as bad, HeadlessService("web.prod", pods=2) as good:
         bad.fail("SERVFAIL")
@@ -782,6 +1206,19 @@ async def test_the_functions_ask_the_servers_of_the_system(
         assert [found.port for found in await lookup_srv("web", "default")] == [8080, 8080]
 
 
+async def test_no_more_of_a_file_is_read_than_any_cluster_writes(pod_in: Pretend) -> None:
+    """
+    And what the end of that cuts in two does not count.
+    """
+    first, second = "nameserver 127.0.0.99\n", "nameserver 127.0.0.98"
+    pod_in(first + "#" * (65_536 - len(first) - len(second)) + f"\n{second}7\n" + "#\n" * 10**6)
+
+    with pytest.raises(ResolveError) as caught:
+        await Resolver(deadline=0.1).resolve("web.invalid.")
+
+    assert caught.value.servers == ("127.0.0.99",)
+
+
 async def test_without_servers_of_its_own_a_resolver_asks_those_of_resolv_conf(
     pod_in: Pretend,
 ) -> None:
@@ -814,6 +1251,8 @@ async def test_without_servers_of_its_own_a_resolver_asks_those_of_resolv_conf(
         ({"tries": 0}, "tries must be 1 to 100, got 0"),
         ({"tries": 10**12}, "tries must be 1 to 100"),
         ({"max_endpoints": 0}, "max_endpoints must be .* got 0"),
+        ({"tries": 10**5000}, "tries must be 1 to 100, got a number of 16610 bits"),
+        ({"deadline": 10**5000}, "deadline .* got a number of 16610 bits"),
         ({"namespace": ""}, "namespace must not be empty"),
         ({"namespace": "a b"}, "namespace must be"),
         ({"zone": "."}, "zone must not be empty"),
@@ -837,6 +1276,9 @@ def test_an_option_that_cannot_work_is_refused_by_its_name(
         ({"tries": 2.5}, "tries must be an int, not float"),
         ({"tries": True}, "tries must be an int, not bool"),
         ({"max_endpoints": None}, "max_endpoints must be an int, not NoneType"),
+        ({"external": 1}, "external must be a bool, not int"),
+        ({"external": "no"}, "external must be a bool, not str"),
+        ({"external": None}, "external must be a bool, not NoneType"),
         ({"namespace": 1}, "namespace must be a str, not int"),
         ({"zone": b"cluster.local"}, "zone must be a str, not bytes"),
     ],
@@ -846,6 +1288,15 @@ def test_an_option_of_the_wrong_type_is_refused_by_its_name(
 ) -> None:
     with pytest.raises(TypeError, match=said):
         Resolver(**options)
+
+
+def test_resolvers_that_follow_other_names_are_not_equal() -> None:
+    """
+    Equal ones share their lookups.
+    """
+    assert Resolver(external=True) != Resolver()
+    assert Resolver(external=False) == Resolver()
+    assert hash(Resolver(external=False)) == hash(Resolver())
 
 
 def test_its_repr_says_whom_it_asks() -> None:
@@ -969,7 +1420,7 @@ async def test_a_cancelled_lookup_ends_at_once_and_leaves_nothing(port: int | st
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lambda: resolver.resolve("web.prod", port=port))
-                await web.wait_for_queries_async(1 if port == 8080 else 51)
+                await web.wait_for_queries_async(1 if port == 8080 else 17)
                 tasks.cancel_scope.cancel()
 
             web.heal()

@@ -17,8 +17,11 @@ from knet.resolver.names import (
     candidates,
     check_name,
     cluster_from,
+    is_hostname,
+    is_within,
     nameservers_from,
     service_in,
+    shown,
     srv_name,
 )
 
@@ -30,6 +33,14 @@ options ndots:5
 
 LABEL = "a" * 63
 LONGEST = ".".join([LABEL, LABEL, LABEL, "a" * 61])  # 253 characters
+
+
+def brief(value: object) -> str:
+    """
+    Name a test by the beginning of what it is given.
+    """
+    return shown(value)[:40]
+
 
 texts = st.text() | st.text("aZ09-_.:[]/ %\u212a\u0130\N{FULLWIDTH DIGIT ONE}", max_size=300)
 
@@ -84,6 +95,22 @@ def test_a_spelling_too_long_for_dns_is_left_out() -> None:
     )
 
 
+@pytest.mark.parametrize("port", ["h", "http", "a" * 62])
+def test_a_spelling_too_long_for_dns_with_its_port_is_left_out(port: str) -> None:
+    """
+    The prefix of a named port counts: the longest name that fits has 253 characters with it.
+    """
+    prefix = srv_name("", port, "sctp")
+    room = 253 - len(f"{prefix}web.")
+    cluster = Cluster("prod", "k.test", ("a" * room, "b" * (room + 1)))
+
+    assert candidates("web", cluster, prefix=prefix) == (
+        "web.prod.svc.k.test.",
+        f"web.{'a' * room}.",
+        "web.",
+    )
+
+
 @given(texts, st.lists(texts, max_size=4))
 @example(LONGEST, ["svc"])
 def test_candidates_are_absolute_different_and_short_enough(
@@ -110,6 +137,11 @@ def test_a_service_and_a_namespace_make_the_name_of_the_go_original() -> None:
 
     assert service_in("Web", "Shop", cluster) == "web.shop.svc.cluster.test."
     assert service_in("web", "", cluster) == "web.default.svc.cluster.test."
+
+
+def test_a_service_and_a_namespace_that_are_too_long_together_are_refused() -> None:
+    with pytest.raises(ConfigError, match="service has 269 characters, DNS allows 253"):
+        service_in(LONGEST, "shop", Cluster("prod", "k.test"))
 
 
 def test_a_named_port_goes_before_the_name() -> None:
@@ -186,6 +218,15 @@ def test_a_namespace_file_that_makes_no_sense_is_passed_over(text: str | None) -
         ("nameserver\nnameserver dns.example.com\nnameserver 10.0.0\n", ()),
         ("nameserver fe80::1%\nnameserver fe80::1%a,b\nnameserver fe80::1%\u00fc\n", ()),
         ("nameservers 10.0.0.1\nNAMESERVER 10.0.0.1", ()),
+        (f"nameserver fe80::1%{'a' * 15}\n", (f"fe80::1%{'a' * 15}",)),
+        (f"nameserver fe80::1%{'a' * 16}\n", ()),
+        # resolv.conf(5): no more than three are used.
+        (
+            "".join(f"nameserver 10.0.0.{n}\n" for n in range(1, 6)),
+            ("10.0.0.1", "10.0.0.2", "10.0.0.3"),
+        ),
+        # What libc takes for the rest of a comment.
+        ("# none\x0bnameserver 10.0.0.1\x85nameserver 10.0.0.2\u2028nameserver 10.0.0.3\r", ()),
         ("", ()),
     ],
 )
@@ -193,6 +234,40 @@ def test_nameserver_lines_give_their_addresses_in_order(
     text: str, servers: tuple[str, ...]
 ) -> None:
     assert nameservers_from(text) == servers
+
+
+def test_no_more_search_domains_are_kept_than_kubernetes_allows() -> None:
+    """
+    Each of them is a query for every name that is not there.
+    """
+    domains = [f"d{n}.test" for n in range(10_000)]
+
+    assert cluster_from(f"search a..b {' '.join(domains)}").search == tuple(domains[:32])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "search " + "a." * 500_000,
+        "search " + "a " * 500_000,
+        "search a\n" * 100_000,
+        "nameserver " + "1" * 1_000_000,
+        "nameserver " + ":" * 1_000_000,
+        "nameserver fe80::1%" + "a" * 1_000_000,
+        "nameserver 10.0.0.1\n" * 50_000,
+        "#" * 1_000_000,
+        ";;##" * 250_000,
+        "\n" * 1_000_000,
+        " \t\0" * 300_000,
+    ],
+    ids=brief,
+)
+def test_a_file_of_a_megabyte_gives_no_more_than_one_of_a_line(text: str) -> None:
+    cluster = cluster_from(text, text)
+
+    assert cluster.namespace == "default"
+    assert len(cluster.search) <= 32
+    assert sum(map(len, nameservers_from(text))) < 100
 
 
 @given(st.text() | st.lists(texts).map(lambda words: "search " + " ".join(words)), texts)
@@ -236,18 +311,81 @@ def test_no_text_of_these_files_is_an_error(resolv_conf: str, namespace: str) ->
         ("a" * 64, "a label of 64 characters, DNS allows 63"),
         (f"{LONGEST}a", "254 characters, DNS allows 253"),
         ("x" * 10_000, "10000 characters"),
+        ("x" * 1_000_000, "1000000 characters"),
+        ("." * 1_000_000, "999999 characters"),
+        (":" * 1_000_000, "1000000 characters"),
+        ("1." * 500_000, "999999 characters"),
+        ("\n" * 1_000_000, "1000000 characters"),
+        ("web\x1b[2J\r\nERROR", "got 'web.x1b.2J.r.nERROR'"),
+        ("web\u202e", "got 'web.u202e'"),
+        ("\u2028", "got '.u2028'"),
+        ("\u0130" * 127, "must be a DNS name|label of"),
     ],
+    ids=brief,
 )
 def test_what_cannot_be_a_name_is_refused_by_its_text(name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=f"^service .*{said}") as caught:
         Question(name)
 
-    assert len(str(caught.value)) < 250
+    assert len(str(caught.value)) < 600
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("name", [LONGEST, f"{LONGEST}.", LABEL, "_http._tcp.web", "1", "a--b"])
 def test_whatever_dns_allows_is_allowed(name: str) -> None:
     assert Question(name).service == name
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["a", "a" * 63, "-", "_", "a-", "-a", "a" * 64, "a b", "a\n", "\u00e9", "10", "a.b"],
+)
+def test_a_label_has_1_to_63_letters_digits_underscores_and_inner_hyphens(label: str) -> None:
+    """
+    On the way in as on the way back.
+    """
+    allowed = label in ("a", "a" * 63, "_", "10", "a.b")
+
+    for name in (label, f"{label}.test", f"test.{label}", f"a.{label}.test"):
+        try:
+            check_name(name, "name")
+        except ConfigError:
+            assert not allowed
+        else:
+            assert allowed
+        assert is_hostname(name) == allowed
+
+
+@given(texts)
+@example("10.0.0.1")
+@example("10.0.0.256")
+@example("a" * 254)
+@example(LONGEST)
+@example("web\n")
+def test_a_hostname_from_the_wire_is_what_a_user_might_write_too(text: str) -> None:
+    try:
+        written = check_name(text, "name") == text and not text.endswith(".")
+    except ConfigError:
+        written = False
+
+    assert is_hostname(text) == written
+
+
+@pytest.mark.parametrize(
+    ("name", "within"),
+    [
+        ("web.prod", True),
+        ("a.web.prod", True),
+        ("a.b.web.prod", True),
+        ("prod", False),
+        ("myweb.prod", False),
+        ("web.prod.test", False),
+        (".web.prod", True),  # no hostname, which is another question
+        ("", False),
+    ],
+)
+def test_a_domain_is_a_name_and_what_is_below_it(name: str, within: bool) -> None:
+    assert is_within(name, "web.prod") is within
 
 
 @pytest.mark.parametrize("name", [None, b"web", 1, ["web"]])
@@ -295,11 +433,33 @@ def test_a_port_is_a_number_a_name_or_none(port: int | str | None) -> None:
         ("http\n", "got 'http"),
         ("a" * 63, "got 'aaa"),
         ("h\u00fc", "got 'h\u00fc'"),
+        ("1" * 1_000_000, "got '1111"),
+        ("x" * 1_000_000, "got 'xxxx"),
+        (10**5000, "got a number of 16610 bits"),
+        (-(10**5000), "got a number of 16610 bits"),
+        ("http\x1b[2J\n", r"got 'http.x1b\[2J.n'"),
     ],
+    ids=brief,
 )
 def test_a_port_that_cannot_be_is_refused(port: int | str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=said) as caught:
         Question("web", port)
+
+    assert len(str(caught.value)) < 200
+    assert str(caught.value).isprintable()
+
+
+def test_a_service_that_is_too_long_with_its_port_is_refused() -> None:
+    """
+    `_http._tcp.` before it takes 11 of the 253 characters.
+    """
+    longest = LONGEST[11:]
+
+    assert Question(longest, "http").service == longest
+    assert Question(f"{longest}.", "http").service == f"{longest}."
+    with pytest.raises(ConfigError, match="254 characters with its port 'http' before it"):
+        Question(f"a{longest}", "http")
+    assert Question(f"a{longest}", 8080).port == 8080
 
 
 @pytest.mark.parametrize("port", [True, False, 8080.0, b"http", (80,)])
@@ -308,10 +468,37 @@ def test_a_port_of_another_type_is_refused(port: Any) -> None:
         Question("web", port)
 
 
-@pytest.mark.parametrize("value", ["", "TCP", "icmp", None, 6, ["tcp"]])
+@pytest.mark.parametrize(
+    "value",
+    ["", "TCP", "icmp", None, 6, ["tcp"], "\n" * 10**6, ["\n"] * 10**5, 10**5000],
+    ids=brief,
+)
 def test_an_unknown_protocol_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigError, match=r"protocol must be 'tcp' or 'udp' or 'sctp', got "):
+    said = r"protocol must be 'tcp' or 'udp' or 'sctp', got "
+    with pytest.raises(ConfigError, match=said) as caught:
         Question("web", "http", value)
+
+    assert len(str(caught.value)) < 1000
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("web", "'web'"),
+        ("a" * 80, f"'{'a' * 80}'"),
+        ("a" * 81, f"'{'a' * 77}...'"),
+        ("\x00\n\u2028\ud800", r"'\x00\n\u2028\ud800'"),
+        (None, "None"),
+        (True, "True"),
+        (-(2**63), str(-(2**63))),
+        (2**64, "a number of 65 bits"),
+        (["a" * 1000], f"['{'a' * 75}..."),
+    ],
+    ids=brief,
+)
+def test_a_value_is_shown_printably_and_not_for_long(value: object, text: str) -> None:
+    assert shown(value) == text
 
 
 @pytest.mark.parametrize("value", ["", "ipv5", "IPv4", None, 4])

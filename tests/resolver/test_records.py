@@ -18,6 +18,8 @@ from knet.resolver.records import (
     Found,
     Record,
     RecordType,
+    addresses_of,
+    dangling_alias,
     distinct_names,
     find_addresses,
     find_services,
@@ -51,7 +53,7 @@ def chain(length: int) -> list[Record]:
     """
     Return *length* CNAMEs that lead from the service to `end.test`.
     """
-    names = [WEB, *(f"n{n}.test" for n in range(1, length)), "end.test"]
+    names = [WEB, *(f"n{n}.{WEB}" for n in range(1, length)), f"end.{WEB}"]
     return [cname(*pair) for pair in pairwise(names)]
 
 
@@ -101,6 +103,7 @@ def test_the_case_of_the_question_does_not_matter() -> None:
     assert len(found.endpoints) == 1
 
 
+@pytest.mark.weather("Records of another name")
 def test_records_of_another_name_are_left_out_and_counted() -> None:
     found = find_addresses(WEB, [a("10.0.0.1"), a("10.6.6.6", owner="evil.test")], type="A")
 
@@ -109,7 +112,7 @@ def test_records_of_another_name_are_left_out_and_counted() -> None:
 
 
 def test_records_of_another_type_are_left_out_and_counted() -> None:
-    found = find_addresses(WEB, [a("10.0.0.1"), aaaa("fd00::1"), srv("web-0.test")], type="A")
+    found = find_addresses(WEB, [a("10.0.0.1"), aaaa("fd00::1"), srv(f"web-0.{WEB}")], type="A")
 
     assert pods(found) == [("10.0.0.1", "10.0.0.1")]
     assert found.ignored == 2
@@ -125,7 +128,7 @@ def test_an_answer_without_a_usable_record_has_no_ttl() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 8])
 def test_a_chain_of_aliases_is_followed(length: int) -> None:
-    records = [a("10.0.0.1", owner="end.test"), *reversed(chain(length))]
+    records = [a("10.0.0.1", owner=f"end.{WEB}"), *reversed(chain(length))]
 
     assert pods(find_addresses(WEB, records, type="A")) == [("10.0.0.1", "10.0.0.1")]
 
@@ -135,14 +138,15 @@ def test_a_chain_of_aliases_is_followed(length: int) -> None:
     [
         chain(9),
         [cname(WEB, WEB)],
-        [cname(WEB, "b.test"), cname("b.test", WEB)],
+        [cname(WEB, f"b.{WEB}"), cname(f"b.{WEB}", WEB)],
         [cname(WEB, "elsewhere.test")],
-        [cname("b.test", "end.test")],
+        [cname(f"b.{WEB}", f"end.{WEB}")],
     ],
     ids=["too long", "to itself", "in a circle", "to nothing", "of another name"],
 )
+@pytest.mark.weather("CNAMEs in a circle, or to nowhere")
 def test_aliases_that_do_not_lead_to_the_records_give_nothing(aliases: list[Record]) -> None:
-    records = [*aliases, a("10.0.0.1", owner="end.test")]
+    records = [*aliases, a("10.0.0.1", owner=f"end.{WEB}")]
 
     found = find_addresses(WEB, records, type="A")
 
@@ -155,18 +159,18 @@ def test_an_address_at_an_alias_itself_does_not_count() -> None:
     """
     A name with a CNAME has no other records (RFC 1034, section 3.6.2).
     """
-    records = [a("10.6.6.6"), cname(WEB, "end.test"), a("10.0.0.1", owner="end.test")]
+    records = [a("10.6.6.6"), cname(WEB, f"end.{WEB}"), a("10.0.0.1", owner=f"end.{WEB}")]
 
     assert pods(find_addresses(WEB, records, type="A")) == [("10.0.0.1", "10.0.0.1")]
 
 
 def test_of_two_aliases_of_one_name_every_client_follows_the_same() -> None:
     records = [
-        cname(WEB, "b.test", ttl=1),
-        cname(WEB, "a.test", ttl=9),
-        cname(WEB, "a.test", ttl=8),
-        a("10.0.0.1", owner="a.test", ttl=10),
-        a("10.0.0.2", owner="b.test"),
+        cname(WEB, f"b.{WEB}", ttl=1),
+        cname(WEB, f"a.{WEB}", ttl=9),
+        cname(WEB, f"a.{WEB}", ttl=8),
+        a("10.0.0.1", owner=f"a.{WEB}", ttl=10),
+        a("10.0.0.2", owner=f"b.{WEB}"),
     ]
 
     for answer in (records, records[::-1]):
@@ -176,11 +180,244 @@ def test_of_two_aliases_of_one_name_every_client_follows_the_same() -> None:
 
 
 def test_services_are_found_behind_an_alias_too() -> None:
-    answer = [cname(HTTP, "_x._tcp.test"), srv("web-0.test", owner="_x._tcp.test")]
+    answer = [cname(HTTP, f"_x._tcp.{WEB}"), srv(f"web-0.{WEB}", owner=f"_x._tcp.{WEB}")]
 
-    found = find_services(HTTP, answer, [a("10.0.0.1", "web-0.test")])
+    found = find_services(HTTP, answer, [a("10.0.0.1", f"web-0.{WEB}")])
 
-    assert pods(found) == [("web-0.test", "10.0.0.1:8080")]
+    assert pods(found) == [(f"web-0.{WEB}", "10.0.0.1:8080")]
+
+
+# --- names outside of the service's own domain
+
+
+def test_an_alias_that_leads_outside_is_not_followed_even_if_its_addresses_came_along() -> None:
+    """
+    CoreDNS's ExternalName does so: whoever may write one could send keys anywhere.
+    """
+    records = [cname(WEB, "db.example.com"), a("203.0.113.1", "db.example.com"), a("10.6.6.6")]
+
+    found = find_addresses(WEB, records, type="A")
+
+    assert found == Found(ignored=2, outside="db.example.com")
+    assert pods(find_addresses(WEB, records, type="A", external=True)) == [
+        ("203.0.113.1", "203.0.113.1")
+    ]
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [
+        "prod.svc.cluster.local",
+        "shop.prod.svc.cluster.local",
+        f"not{WEB}",
+        f"{WEB}.evil.test",
+        "cluster.local",
+        "localhost",
+    ],
+)
+def test_only_what_is_below_the_service_label_by_label_is_its_own(alias: str) -> None:
+    records = [cname(WEB, alias), a("10.6.6.6", alias)]
+
+    assert find_addresses(WEB, records, type="A") == Found(ignored=1, outside=alias)
+    assert dangling_alias(WEB, records[:1], type="A") is None
+
+
+def test_the_case_of_the_question_does_not_make_a_name_foreign() -> None:
+    records = [cname(WEB, f"end.{WEB}"), a("10.0.0.1", f"end.{WEB}")]
+
+    assert len(find_addresses(WEB.upper() + ".", records, type="A").endpoints) == 1
+    answer = [srv(f"web-0.{WEB}")]
+    assert targets_without_address(HTTP.upper() + ".", answer, []) == (f"web-0.{WEB}",)
+
+
+def test_a_chain_ends_where_it_leaves_the_domain() -> None:
+    records = [
+        cname(WEB, f"a.{WEB}"),
+        cname(f"a.{WEB}", "evil.test"),
+        cname("evil.test", f"b.{WEB}"),
+        a("10.6.6.6", f"b.{WEB}"),
+    ]
+
+    assert find_addresses(WEB, records, type="A") == Found(ignored=1, outside="evil.test")
+
+
+def test_a_target_outside_is_left_out_counted_and_never_asked_for() -> None:
+    answer = [
+        srv("b.evil.test", priority=0),
+        srv("a.evil.test", priority=0),
+        srv(f"web-0.{WEB}", priority=1),
+        srv(f"web-1.{WEB}", priority=1),
+    ]
+    additional = [a("10.6.6.6", "a.evil.test"), a("10.0.0.1", f"web-0.{WEB}")]
+
+    found = find_services(HTTP, answer, additional)
+
+    assert pods(found) == [(f"web-0.{WEB}", "10.0.0.1:8080")]
+    assert found.ignored == 3
+    assert found.outside == "a.evil.test"
+    assert targets_without_address(HTTP, answer, additional) == (f"web-1.{WEB}",)
+
+
+def test_with_the_opt_in_targets_may_be_anywhere() -> None:
+    answer = [srv("a.example.com"), srv("b.example.com")]
+    additional = [a("203.0.113.1", "a.example.com")]
+
+    assert targets_without_address(HTTP, answer, additional, external=True) == ("b.example.com",)
+    found = find_services(HTTP, answer, additional, external=True)
+    assert pods(found) == [("a.example.com", "203.0.113.1:8080")]
+    assert found.outside is None
+
+
+def test_an_alias_of_a_named_port_may_lead_to_another_port_of_the_service_only() -> None:
+    for alias, count in ((f"_grpc._tcp.{WEB}", 1), ("_http._tcp.evil.test", 0)):
+        answer = [cname(HTTP, alias), srv(f"web-0.{WEB}", owner=alias)]
+
+        found = find_services(HTTP, answer, [a("10.0.0.1", f"web-0.{WEB}")])
+
+        assert len(found.endpoints) == count
+        assert found.outside == (None if count else alias)
+
+
+# --- aliases that end in nothing
+
+
+def test_an_alias_without_records_is_told() -> None:
+    """
+    CoreDNS answers so where it cannot look up the target of an ExternalName itself.
+    """
+    records = [cname(WEB, "db.example.com")]
+
+    assert dangling_alias(WEB, records, type="A") is None
+    assert dangling_alias(WEB, records, type="A", external=True) == "db.example.com"
+    assert dangling_alias(f"{WEB}.", chain(8), type="A") == f"end.{WEB}"
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [a("10.0.0.1")],
+        [cname(WEB, f"end.{WEB}"), a("10.0.0.1", f"end.{WEB}")],
+        [cname(WEB, WEB)],
+        [cname(WEB, f"b.{WEB}"), cname(f"b.{WEB}", WEB)],
+        [cname(f"b.{WEB}", f"end.{WEB}")],
+        [cname(WEB, "we b.evil.test")],
+        chain(9),
+    ],
+    ids=["nothing", "no alias", "whole", "to itself", "circle", "foreign", "no name", "too long"],
+)
+@pytest.mark.parametrize("external", [False, True])
+def test_an_alias_that_is_whole_or_leads_nowhere_is_not_told(
+    records: list[Record], external: bool
+) -> None:
+    assert dangling_alias(WEB, records, type="A", external=external) is None
+
+
+def test_an_alias_of_a_named_port_is_told_within_the_domain_of_the_service() -> None:
+    records = [cname(HTTP, f"_x._tcp.{WEB}")]
+
+    assert dangling_alias(HTTP, records, type="SRV") == f"_x._tcp.{WEB}"
+
+
+# --- names that no host can have
+
+NO_HOSTNAMES = [
+    "",
+    "*",
+    "we b",
+    "a\\010b",
+    'a\\"b',
+    "evil\\",
+    "\\.\\./x",
+    "%s",
+    "\n",
+    "\x1b[31m",
+    "\u212a",
+    "-rf",
+    "web-",
+    "a..b",
+    ".a",
+    "A",
+    "x" * 64,
+    ".".join(["x" * 63] * 4),
+]
+
+
+@pytest.mark.parametrize("label", NO_HOSTNAMES)
+@pytest.mark.parametrize("external", [False, True])
+def test_a_target_that_is_no_hostname_is_left_out_and_never_asked_for(
+    label: str, external: bool
+) -> None:
+    """
+    c-ares hands on whatever octets a name has, most of them behind a backslash.
+    """
+    bad = f"{label}.{WEB}"
+    answer = [srv(bad), srv(f"web-0.{WEB}")]
+    additional = [a("10.6.6.6", bad), a("10.0.0.1", f"web-0.{WEB}")]
+
+    found = find_services(HTTP, answer, additional, external=external)
+
+    assert pods(found) == [(f"web-0.{WEB}", "10.0.0.1:8080")]
+    assert found.ignored == 1
+    assert found.outside is None
+    assert targets_without_address(HTTP, answer, [], external=external) == (f"web-0.{WEB}",)
+
+
+@pytest.mark.parametrize("label", NO_HOSTNAMES)
+@pytest.mark.parametrize("external", [False, True])
+def test_an_alias_that_is_no_hostname_is_not_followed(label: str, external: bool) -> None:
+    records = [cname(WEB, f"{label}.{WEB}"), a("10.6.6.6", f"{label}.{WEB}")]
+
+    found = find_addresses(WEB, records, type="A", external=external)
+
+    assert found == Found(ignored=1)
+
+
+def test_an_address_is_no_target() -> None:
+    """
+    It would be a pod named by an address that is not its own.
+    """
+    answer = [srv("10.0.0.1"), srv("1.example.com")]
+    additional = [a("10.6.6.6", "10.0.0.1"), a("10.0.0.2", "1.example.com")]
+
+    found = find_services(HTTP, answer, additional, external=True)
+
+    assert pods(found) == [("1.example.com", "10.0.0.2:8080")]
+
+
+# --- what is kept of the answer for one target
+
+
+def test_of_the_answer_for_a_target_its_lowest_address_of_each_family_is_kept() -> None:
+    target = f"web-0.{WEB}"
+    records = [
+        a("10.0.0.10", target),
+        a("10.0.0.9", target, ttl=9),
+        a("10.0.0.9", target, ttl=7),
+        a("0.0.0.0", target),
+        a("10.0.0.1", f"web-1.{WEB}"),
+        aaaa("fd00::b", target),
+        aaaa("FD00::A", target),
+        cname(target, WEB),
+    ]
+
+    assert addresses_of(target, records) == (a("10.0.0.9", target, 7), aaaa("fd00::a", target))
+    assert addresses_of(target, [aaaa("::ffff:10.0.0.1", target)]) == (a("10.0.0.1", target),)
+    assert addresses_of(target, []) == ()
+
+
+@pytest.mark.parametrize("family", ["auto", "ipv4", "ipv6"])
+def test_what_is_kept_of_a_target_gives_the_same_pod_as_all_of_it(family: Family) -> None:
+    answer, additional = [srv(f"web-0.{WEB}")], []
+    for n in (30, 4, 200):
+        additional += [a(f"10.0.0.{n}", f"web-0.{WEB}", n), aaaa(f"fd00::{n}", f"web-0.{WEB}", n)]
+
+    kept = addresses_of(f"web-0.{WEB}", additional)
+
+    assert len(kept) == 2
+    assert find_services(HTTP, answer, kept, family=family) == find_services(
+        HTTP, answer, additional, family=family
+    )
 
 
 # --- times to live
@@ -199,6 +436,7 @@ def test_services_are_found_behind_an_alias_too() -> None:
         ([-1, 30], 0.0),
     ],
 )
+@pytest.mark.weather("A TTL of 0, a huge or a negative one")
 def test_the_ttl_is_the_shortest_of_the_records_used(ttls: list[int], expected: float) -> None:
     records = [a(f"10.0.0.{n}", ttl=ttl) for n, ttl in enumerate(ttls, 1)]
 
@@ -212,10 +450,12 @@ def test_records_that_are_left_out_have_no_say_in_the_ttl() -> None:
 
 
 def test_aliases_and_addresses_have_a_say_in_the_ttl() -> None:
-    by_alias = [cname(WEB, "end.test", ttl=3), a("10.0.0.1", "end.test", ttl=30)]
+    by_alias = [cname(WEB, f"end.{WEB}", ttl=3), a("10.0.0.1", f"end.{WEB}", ttl=30)]
     assert find_addresses(WEB, by_alias, type="A").ttl == 3
 
-    found = find_services(HTTP, [srv("web-0.test", ttl=30)], [a("10.0.0.1", "web-0.test", ttl=4)])
+    found = find_services(
+        HTTP, [srv(f"web-0.{WEB}", ttl=30)], [a("10.0.0.1", f"web-0.{WEB}", ttl=4)]
+    )
     assert found.ttl == 4
 
 
@@ -262,18 +502,20 @@ def test_an_address_that_a_pod_can_have_gets_its_one_spelling(text: str, usable:
         "10.0.0",
         "10.0.0.256",
         "10.0.0.01",
-        "web-0.test",
+        f"web-0.{WEB}",
         "10.0.0.1\0",
         ":",
         "\ud800",
         "\N{FULLWIDTH DIGIT ONE}.1.1.1",
     ],
 )
+@pytest.mark.weather("Addresses that no pod can have")
 def test_an_address_that_no_pod_can_have_is_dropped(text: str) -> None:
     assert usable_address(text) is None
     assert find_addresses(WEB, [a(text), a("10.0.0.1")], type="A").ignored == 1
 
 
+@pytest.mark.weather("Addresses that no pod can have")
 def test_an_ipv4_address_in_ipv6_clothes_is_the_ipv4_pod() -> None:
     found = find_addresses(WEB, [aaaa("::ffff:10.0.0.1")], type="AAAA", port=80)
 
@@ -321,17 +563,17 @@ def test_a_hostname_made_of_the_address_is_no_name(
 
 
 def test_a_hostname_that_only_looks_like_an_address_is_kept() -> None:
-    found = find_services(HTTP, [srv("10-0-0-9.test")], [a("10.0.0.1", "10-0-0-9.test")])
+    found = find_services(HTTP, [srv(f"10-0-0-9.{WEB}")], [a("10.0.0.1", f"10-0-0-9.{WEB}")])
 
-    assert pods(found) == [("10-0-0-9.test", "10.0.0.1:8080")]
+    assert pods(found) == [(f"10-0-0-9.{WEB}", "10.0.0.1:8080")]
 
 
 def test_a_target_without_an_address_is_left_out_and_counted() -> None:
     found = find_services(
-        HTTP, [srv("web-0.test"), srv("web-1.test")], [a("10.0.0.1", "web-0.test")]
+        HTTP, [srv(f"web-0.{WEB}"), srv(f"web-1.{WEB}")], [a("10.0.0.1", f"web-0.{WEB}")]
     )
 
-    assert pods(found) == [("web-0.test", "10.0.0.1:8080")]
+    assert pods(found) == [(f"web-0.{WEB}", "10.0.0.1:8080")]
     assert found.ignored == 1
 
 
@@ -339,11 +581,11 @@ def test_of_several_addresses_of_one_target_every_client_takes_the_lowest() -> N
     """
     By number, not by text: 10.0.0.9 comes before 10.0.0.10.
     """
-    addresses = [a("10.0.0.10", "web-0.test", 9), a("10.0.0.9", "web-0.test", 7)]
+    addresses = [a("10.0.0.10", f"web-0.{WEB}", 9), a("10.0.0.9", f"web-0.{WEB}", 7)]
 
     for additional in (addresses, addresses[::-1]):
-        found = find_services(HTTP, [srv("web-0.test", ttl=60)], additional)
-        assert pods(found) == [("web-0.test", "10.0.0.9:8080")]
+        found = find_services(HTTP, [srv(f"web-0.{WEB}", ttl=60)], additional)
+        assert pods(found) == [(f"web-0.{WEB}", "10.0.0.9:8080")]
         assert found.ttl == 7
 
 
@@ -352,7 +594,7 @@ def test_a_service_without_a_port_is_left_out(port: int) -> None:
     """
     A headless Service without ports has SRV records with port -1 inside CoreDNS.
     """
-    found = find_services(HTTP, [srv("web-0.test", port)], [a("10.0.0.1", "web-0.test")])
+    found = find_services(HTTP, [srv(f"web-0.{WEB}", port)], [a("10.0.0.1", f"web-0.{WEB}")])
 
     assert found == Found(ignored=1)
 
@@ -365,31 +607,31 @@ def test_a_service_that_is_decidedly_not_available_is_left_out() -> None:
 
 
 def test_only_the_preferred_priority_counts() -> None:
-    answer = [srv("spare.test", priority=10), srv("web-0.test", priority=2)]
-    additional = [a("10.0.0.1", "web-0.test"), a("10.0.0.9", "spare.test")]
+    answer = [srv(f"spare.{WEB}", priority=10), srv(f"web-0.{WEB}", priority=2)]
+    additional = [a("10.0.0.1", f"web-0.{WEB}"), a("10.0.0.9", f"spare.{WEB}")]
 
     found = find_services(HTTP, answer, additional)
 
-    assert pods(found) == [("web-0.test", "10.0.0.1:8080")]
+    assert pods(found) == [(f"web-0.{WEB}", "10.0.0.1:8080")]
     assert found.ignored == 1
-    assert targets_without_address(HTTP, answer, []) == ("web-0.test",)
+    assert targets_without_address(HTTP, answer, []) == (f"web-0.{WEB}",)
 
 
 def test_an_unusable_record_of_a_better_priority_does_not_shut_out_the_rest() -> None:
-    answer = [srv("web-0.test", 0, priority=0), srv("web-1.test", priority=1)]
+    answer = [srv(f"web-0.{WEB}", 0, priority=0), srv(f"web-1.{WEB}", priority=1)]
 
-    found = find_services(HTTP, answer, [a("10.0.0.1", "web-1.test")])
+    found = find_services(HTTP, answer, [a("10.0.0.1", f"web-1.{WEB}")])
 
-    assert pods(found) == [("web-1.test", "10.0.0.1:8080")]
+    assert pods(found) == [(f"web-1.{WEB}", "10.0.0.1:8080")]
 
 
 def test_services_of_another_name_are_left_out_and_counted() -> None:
-    answer = [srv("web-0.test"), srv("evil.test", owner="_http._tcp.evil.test")]
-    additional = [a("10.0.0.1", "web-0.test"), a("10.6.6.6", "evil.test")]
+    answer = [srv(f"web-0.{WEB}"), srv("evil.test", owner="_http._tcp.evil.test")]
+    additional = [a("10.0.0.1", f"web-0.{WEB}"), a("10.6.6.6", "evil.test")]
 
     found = find_services(HTTP, answer, additional)
 
-    assert pods(found) == [("web-0.test", "10.0.0.1:8080")]
+    assert pods(found) == [(f"web-0.{WEB}", "10.0.0.1:8080")]
     assert found.ignored == 1
 
 
@@ -397,40 +639,44 @@ def test_the_weight_of_an_srv_record_is_not_the_weight_of_the_pod() -> None:
     """
     Kubernetes sets it to 100 divided by the number of pods: it changes for all when one comes.
     """
-    (endpoint,) = find_services(HTTP, [srv("web-0.test")], [a("10.0.0.1", "web-0.test")]).endpoints
+    (endpoint,) = find_services(
+        HTTP, [srv(f"web-0.{WEB}")], [a("10.0.0.1", f"web-0.{WEB}")]
+    ).endpoints
 
     assert endpoint.weight == 1
 
 
 def test_one_host_with_two_ports_is_two_endpoints_with_names_of_their_own() -> None:
-    answer = [srv("one.test", 1), srv("one.test", 2), srv("two.test", 1)]
-    additional = [a("10.0.0.1", "one.test"), a("10.0.0.2", "two.test")]
+    answer = [srv(f"one.{WEB}", 1), srv(f"one.{WEB}", 2), srv(f"two.{WEB}", 1)]
+    additional = [a("10.0.0.1", f"one.{WEB}"), a("10.0.0.2", f"two.{WEB}")]
 
     assert pods(find_services(HTTP, answer, additional)) == [
-        ("one.test/10.0.0.1:1", "10.0.0.1:1"),
-        ("one.test/10.0.0.1:2", "10.0.0.1:2"),
-        ("two.test", "10.0.0.2:1"),
+        (f"one.{WEB}/10.0.0.1:1", "10.0.0.1:1"),
+        (f"one.{WEB}/10.0.0.1:2", "10.0.0.1:2"),
+        (f"two.{WEB}", "10.0.0.2:1"),
     ]
 
 
 # --- two families
 
+FAMILIES: tuple[Family, ...] = ("auto", "ipv4", "ipv6")
+
 STATEFUL = (
-    [srv("web-0.test"), srv("web-1.test")],
+    [srv(f"web-0.{WEB}"), srv(f"web-1.{WEB}")],
     [
-        a("10.0.0.1", "web-0.test"),
-        aaaa("fd00::1", "web-0.test"),
-        a("10.0.0.2", "web-1.test"),
-        aaaa("fd00::2", "web-1.test"),
+        a("10.0.0.1", f"web-0.{WEB}"),
+        aaaa("fd00::1", f"web-0.{WEB}"),
+        a("10.0.0.2", f"web-1.{WEB}"),
+        aaaa("fd00::2", f"web-1.{WEB}"),
     ],
 )
 DASHED = (
-    [srv("10-0-0-1.test"), srv("10-0-0-2.test"), srv("fd00--1.test"), srv("fd00--2.test")],
+    [srv(f"10-0-0-1.{WEB}"), srv(f"10-0-0-2.{WEB}"), srv(f"fd00--1.{WEB}"), srv(f"fd00--2.{WEB}")],
     [
-        a("10.0.0.1", "10-0-0-1.test"),
-        a("10.0.0.2", "10-0-0-2.test"),
-        aaaa("fd00::1", "fd00--1.test"),
-        aaaa("fd00::2", "fd00--2.test"),
+        a("10.0.0.1", f"10-0-0-1.{WEB}"),
+        a("10.0.0.2", f"10-0-0-2.{WEB}"),
+        aaaa("fd00::1", f"fd00--1.{WEB}"),
+        aaaa("fd00::2", f"fd00--2.{WEB}"),
     ],
 )
 
@@ -468,11 +714,11 @@ def test_a_service_with_ipv6_alone_gives_ipv6() -> None:
 
 
 def test_targets_that_came_without_an_address_are_asked_for() -> None:
-    answer = [srv("web-2.test"), srv("web-0.test"), srv("web-0.test", 9), srv("web-1.test")]
+    answer = [srv(f"web-2.{WEB}"), srv(f"web-0.{WEB}"), srv(f"web-0.{WEB}", 9), srv(f"web-1.{WEB}")]
 
-    assert targets_without_address(HTTP, answer, [a("10.0.0.1", "web-1.test")]) == (
-        "web-0.test",
-        "web-2.test",
+    assert targets_without_address(HTTP, answer, [a("10.0.0.1", f"web-1.{WEB}")]) == (
+        f"web-0.{WEB}",
+        f"web-2.{WEB}",
     )
     assert targets_without_address(HTTP, [], []) == ()
 
@@ -494,7 +740,7 @@ def test_an_ipv6_service_is_not_asked_for_ipv4() -> None:
 
 @pytest.mark.parametrize(
     ("family", "asked"),
-    [("auto", ("web-1.test",)), ("ipv4", ("web-1.test",)), ("ipv6", ("web-0.test",))],
+    [("auto", (f"web-1.{WEB}",)), ("ipv4", (f"web-1.{WEB}",)), ("ipv6", (f"web-0.{WEB}",))],
 )
 def test_a_target_whose_address_of_the_family_was_cut_off_is_asked_for(
     family: Family, asked: tuple[str, ...]
@@ -502,9 +748,29 @@ def test_a_target_whose_address_of_the_family_was_cut_off_is_asked_for(
     """
     The end of an additional section that does not fit is lost, anywhere in a pod's addresses.
     """
-    additional = [a("10.0.0.1", "web-0.test"), aaaa("fd00::2", "web-1.test")]
+    additional = [a("10.0.0.1", f"web-0.{WEB}"), aaaa("fd00::2", f"web-1.{WEB}")]
 
     assert targets_without_address(HTTP, STATEFUL[0], additional, family=family) == asked
+
+
+def test_a_target_whose_only_address_cannot_be_used_is_asked_for() -> None:
+    answer = [srv(f"web-0.{WEB}"), srv(f"web-1.{WEB}")]
+    additional = [a("0.0.0.0", f"web-0.{WEB}"), aaaa("fe80::1", f"web-1.{WEB}")]
+
+    assert targets_without_address(HTTP, answer, additional) == (f"web-0.{WEB}", f"web-1.{WEB}")
+
+
+def test_a_target_with_an_ipv4_address_in_ipv6_clothes_is_not_asked_for() -> None:
+    """
+    What `find_services` takes for an address is one here too.
+    """
+    answer, additional = [srv(f"web-0.{WEB}")], [aaaa("::ffff:10.0.0.1", f"web-0.{WEB}")]
+
+    for family in FAMILIES:
+        found = find_services(HTTP, answer, additional, family=family)
+        missing = targets_without_address(HTTP, answer, additional, family=family)
+        assert len(found.endpoints) + len(missing) == 1
+    assert targets_without_address(HTTP, answer, additional, family="ipv4") == ()
 
 
 # --- answers that were cut off
@@ -513,6 +779,7 @@ def test_a_target_whose_address_of_the_family_was_cut_off_is_asked_for(
 @pytest.mark.parametrize(
     ("count", "complete"), [(1, True), (4000, True), (4092, False), (4093, False)]
 )
+@pytest.mark.weather("The answer is as large as DNS can carry")
 def test_an_answer_as_large_as_a_message_counts_as_cut_off(count: int, complete: bool) -> None:
     """
     c-ares says nothing of the TC bit of an answer over TCP. CoreDNS packs 4,093 addresses into one.
@@ -580,7 +847,7 @@ def test_an_endpoint_listed_twice_keeps_its_name() -> None:
 
 # --- whatever comes
 
-NAMES = [WEB, HTTP, "web-0.test", "10-0-0-1.test", "fd00--1.test", ""]
+NAMES = [WEB, HTTP, f"web-0.{WEB}", f"10-0-0-1.{WEB}", f"fd00--1.{WEB}", ""]
 owners = st.sampled_from(NAMES) | st.text(max_size=10)
 values = (
     owners
@@ -608,6 +875,7 @@ def unordered(found: Iterable[Found]) -> list[tuple[object, ...]]:
 
 
 @given(any_records, any_records, families, st.randoms(use_true_random=False))
+@pytest.mark.weather("Duplicates, another order, another case")
 def test_the_order_of_records_never_matters(
     answer: list[Record], additional: list[Record], family: Family, rng: random.Random
 ) -> None:
