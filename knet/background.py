@@ -35,7 +35,7 @@ class Background:
             # The loop itself only keeps weak references to its tasks.
             self._task = loop.create_task(work(), name=name)
             # Even a task that is cancelled before its first step gets to its callbacks.
-            self._task.add_done_callback(lambda _: self._finished.set())
+            self._task.add_done_callback(self._over)
         else:
             import trio  # noqa: PLC0415 - not installed where it is not used
 
@@ -46,6 +46,14 @@ class Background:
                     self._finished.set()
 
             trio.lowlevel.spawn_system_task(work_and_tell, name=name)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._finished.set()
+        error = None if task.cancelled() else task.exception()
+        # A signal handler may raise in here, where it happened to interrupt. The loop passes that
+        # on by itself, and would complain later on that nobody has looked at it.
+        if error is not None and not isinstance(error, (SystemExit, KeyboardInterrupt)):
+            raise error
 
     async def join(self) -> None:
         """

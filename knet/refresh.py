@@ -17,6 +17,10 @@ is older than one that was heard before has no news: it adds nothing and removes
 names somebody whom nobody has named before: a cache that serves expired answers makes up a TTL for
 them, and what is true looks old beside it.
 
+A Service of both families whose IPv4 slice is missing for a moment answers with IPv6 alone, and to
+believe it would move every key, twice. So that counts as saying that nothing is left, and is
+believed as late.
+
 An answer that was cut off removes nothing. Where a Service has outgrown a DNS message, all answers
 are, and each rollout would leave its dead behind. But servers shuffle, so every answer is a new
 sample of those who are there; whoever is in none of so many that chance can be ruled out is gone.
@@ -41,6 +45,9 @@ State = Literal["starting", "fresh", "stale", "empty", "closed"]
 # An empty ring takes more than one liar: this many answers in a row, whatever the hold is.
 _EMPTY_ANSWERS = 3
 
+# Seconds: what a TTL counts in.
+_TTL_UNIT = 1.0
+
 # Seconds; a longer TTL counts as this long. A ring whose servers change to a shorter TTL takes all
 # answers for old ones until the last long one has expired.
 _LONGEST_CACHED = 60.0
@@ -54,6 +61,12 @@ _LEAST_SAMPLE = 256
 
 # Four times what fits in a DNS message. A ring that hears only cut-off answers grows no further.
 _MOST_HELD = 16_384
+
+# Seconds; "never empty" is not "never IPv6".
+_MOST_FAMILY_HOLD = 30.0
+
+# Seconds between two attempts to start, at most, whatever `max_retry` is.
+_MOST_START_RETRY = 2.0
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 
@@ -141,6 +154,7 @@ class Belief:
         resolved_at: When an answer last named an endpoint, or `None`: never yet.
         newest: What the newest answer so far named.
         expires_at: When that answer expires; what expires before it is older.
+        superseded: What the newest answer named before it named *newest*.
         left: Who was believed until lately, and when that ended.
         unseen: Of the endpoints, by name, those that cut-off answers left out, and how many in a row.
     """
@@ -153,6 +167,7 @@ class Belief:
     resolved_at: float | None = None
     newest: tuple[Endpoint, ...] = ()
     expires_at: float = -math.inf
+    superseded: tuple[Endpoint, ...] = ()
     left: Mapping[Endpoint, float] = field(default_factory=lambda: MappingProxyType({}))
     unseen: Mapping[str, int] = field(default_factory=lambda: _NONE)
 
@@ -193,6 +208,11 @@ def decide(
         jitter: Drawn from `[0, 1)`.
     """
     if isinstance(outcome, Answer) and outcome.endpoints:
+        if _leaves_ipv4(belief.endpoints, outcome.endpoints):
+            doubted = _told_nothing(belief, now, policy, jitter, hold=_MOST_FAMILY_HOLD)
+            if doubted.belief.endpoints:
+                return doubted
+            belief = doubted.belief
         return _told(belief, outcome, now, policy, jitter)
     if isinstance(outcome, NameNotFound | NoData) or (
         isinstance(outcome, Answer) and outcome.complete
@@ -201,8 +221,11 @@ def decide(
     # A failure; so is an answer that was cut off before it named anyone.
     failures = belief.failures + 1
     backoff = policy.retry * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
+    most = policy.max_retry
+    if belief.resolved_at is None and belief.gone_at is None:  # a program waits for its start
+        most = min(most, _MOST_START_RETRY)
     # Between the half and the whole of it: apart from each other, and never a hot loop.
-    wait = min(backoff, policy.max_retry) * (0.5 + 0.5 * jitter)
+    wait = min(backoff, most) * (0.5 + 0.5 * jitter)
     # It breaks a run of answers that say that nothing is left: those must be in a row.
     after = replace(belief, failures=failures, gone_at=None, gone=0)
     return Decision(after, _unconfirmed(after), wait)
@@ -217,11 +240,16 @@ def _told(
     expires_at = now + min(max(answer.ttl or 0.0, 0.0), _LONGEST_CACHED)
     # The very tuple that is believed, where they are equal: compared once, and held once.
     named = belief.endpoints if answer.endpoints == belief.endpoints else answer.endpoints
-    is_newest = expires_at >= belief.expires_at or _is_news(belief, named)
+    # TTLs are whole seconds. Two caches that were filled less than one apart, and the change between
+    # the two, cannot be told by them; but what came before is not younger for less.
+    margin = _TTL_UNIT if named == belief.superseded else 0.0
+    is_newest = expires_at >= belief.expires_at + margin or _is_news(belief, named)
     after = replace(belief, gone_at=None, gone=0, failures=0, resolved_at=now)
-    # TTLs are whole seconds, so the expiry of one and the same answer seems to move about a little.
+    # For the same reason the expiry of one and the same answer seems to move about a little.
     if is_newest or named == belief.newest or not belief.endpoints:
         after = _merged(after, named, answer.complete, now, policy)
+    if is_newest and named != belief.newest:
+        after = replace(after, superseded=belief.newest)
     if is_newest:
         after = replace(after, newest=named, expires_at=expires_at)
     doubtful = bool(after.missing) and answer.complete
@@ -251,10 +279,13 @@ def _merged(
     missing: dict[str, int] = {}
     unseen: dict[str, int] = {}
     merged = {e.name: e for e in named}
+    taken = {(e.address, e.port) for e in named}
     for endpoint in belief.endpoints:
         name = endpoint.name
         there = merged.get(name)
         if there is None:
+            if (endpoint.address, endpoint.port) in taken:
+                continue  # somebody else lives there now, so nobody has to confirm that it is gone
             times = belief.missing.get(name, 0) + complete
             if times < policy.confirm:
                 merged[name] = endpoint
@@ -294,14 +325,29 @@ def _outlived(
     return tuple(gone)
 
 
-def _told_nothing(belief: Belief, now: float, policy: RefreshPolicy, jitter: float) -> Decision:
+def _leaves_ipv4(believed: tuple[Endpoint, ...], named: tuple[Endpoint, ...]) -> bool:
+    """
+    Are all that are *believed* at IPv4 addresses, and all that are *named* at IPv6 ones?
+    """
+    return (
+        bool(believed)
+        and ":" in named[0].address
+        and all(":" in e.address for e in named)
+        and not any(":" in e.address for e in believed)
+    )
+
+
+def _told_nothing(
+    belief: Belief, now: float, policy: RefreshPolicy, jitter: float, *, hold: float = math.inf
+) -> Decision:
     """
     An answer that there is nothing: true at zero ready pods, and a common lie.
     """
     since = now if belief.gone_at is None else belief.gone_at
     after = replace(belief, gone_at=since, gone=belief.gone + 1, failures=0)
     wait = policy.shortest  # whoever holds on, or has nothing yet, wants to know soon
-    if belief.endpoints and after.gone >= _EMPTY_ANSWERS and now - since >= policy.empty_hold:
+    held = now - since >= min(policy.empty_hold, hold)
+    if belief.endpoints and after.gone >= _EMPTY_ANSWERS and held:
         after = replace(after, endpoints=(), missing=_NONE, unseen=_NONE)
     if not after.endpoints and after.resolved_at is not None:
         wait = policy.interval

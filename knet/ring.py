@@ -11,6 +11,7 @@ The life of a ring is one coroutine, `Ring._live`. `Ring.run` hands it to a nurs
 
 from __future__ import annotations
 
+import atexit
 import copy
 import logging
 import math
@@ -23,7 +24,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, final
+from typing import Any, NoReturn, Self, final
 
 import anyio
 from anyio.abc import TaskStatus
@@ -52,10 +53,13 @@ __all__ = ["Ring", "RingStats"]
 
 _logger = logging.getLogger("knet")
 
-_CUT_OFF = "the answer looks cut off; it adds endpoints and removes none"
+_CUT_OFF = "the answer looks cut off and removes nobody whom it merely leaves out"
 _WHOLE = "the answer is whole again"
 
 _PLACEMENT = ("members", "get", "get_n", "get_many", "walk", "get_hash", "share", "replace")
+
+# A deadline that is noticed this many seconds late was slept through.
+_STALLED = 0.1
 
 # Characters of an error's text that are kept and logged.
 _MOST_TEXT = 1000
@@ -74,7 +78,7 @@ class RingStats:
         endpoints: How many it serves.
         held: How many of them the last answer left out, and are kept until that is confirmed.
         generation: How many snapshots there have been.
-        complete: False if the last answer looked cut off; it adds endpoints and removes none.
+        complete: False if the last answer looked cut off; nobody is missing for being left out of it.
         ignored: How many records of the last answer were left out: foreign, unusable or malformed.
         attempts: How many lookups it has taken part in: rings of one name share them.
         failures: How many of them failed, by `ResolveError.kind`.
@@ -413,7 +417,13 @@ class Ring:
     def __del__(self) -> None:
         # An argument that was refused leaves a ring without attributes.
         if getattr(self, "_claimed", False) and self._closed is None:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self._tell_unclosed()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} is a task, a channel and a loop: it cannot be pickled or copied; send its "
+            "snapshot, or open another ring there"
+        )
 
     def __repr__(self) -> str:
         known = self._snapshot
@@ -582,13 +592,24 @@ class Ring:
     async def _find_first(self) -> None:
         began = anyio.current_time()
         error: Exception | None = None
-        with anyio.move_on_after(self._start_timeout):
+
+        async def keep_trying() -> None:
+            nonlocal error
             while self._snapshot is None:
                 error = await self._attempt() or error
                 if self._snapshot is None:
                     if isinstance(error, ConfigError | TypeError):
                         raise error
                     await self._rest()
+
+        with anyio.move_on_after(self._start_timeout):
+            await keep_trying()
+        late = anyio.current_time() - began - self._start_timeout
+        if self._snapshot is None and late > _STALLED:
+            # The loop stood still past the deadline, so that nobody could look whether an answer
+            # had come. Another one comes at once, if that is so.
+            with anyio.move_on_after(min(self._start_timeout, late)):
+                await keep_trying()
         if self._snapshot is None:
             waited = anyio.current_time() - began
             if error is None:
@@ -650,12 +671,12 @@ class Ring:
             snapshot = self._snapshot
         if isinstance(outcome.result, ResolveError):
             self._failures[outcome.result.kind] += 1
-            self._last_error = _on_one_line(outcome.result)
+            self._last_error = _on_one_line(str(outcome.result))
         else:
             self._note(outcome.result)
         self._heard_at = outcome.asked_at
         self._query_seconds = outcome.told_at - outcome.asked_at
-        self._believe(decision, snapshot, due=outcome.told_at + decision.wait)
+        self._believe(decision, snapshot, outcome)
         return failure
 
     def _note(self, answer: Answer) -> None:
@@ -695,19 +716,19 @@ class Ring:
             await checkpoint()
         return Snapshot(placement, generation=1 if present is None else present.generation + 1)
 
-    def _believe(self, decision: Decision, snapshot: Snapshot | None, *, due: float) -> None:
+    def _believe(self, decision: Decision, snapshot: Snapshot | None, outcome: Outcome) -> None:
         """
         Make it so. Nothing here awaits: readers see all of it or none.
         """
         before, state = self._snapshot, self._state
         self._belief = decision.belief
-        self._due = due
+        self._due = outcome.told_at + decision.wait
         self._state = decision.state
         if snapshot is not before:
             self._snapshot = snapshot
             self._changed.set()
             self._changed = anyio.Event()
-        _report(self._question, before, snapshot, state, decision, self._last_error)
+        _report(self._question, before, snapshot, state, decision, outcome.result)
 
     # --- the doors
 
@@ -738,6 +759,10 @@ class Ring:
             self._next.finish(RingClosed(f"{self!r} was closed"))
             self._changed.set()
         _open_rings.discard(self)
+
+    def _tell_unclosed(self) -> None:
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=3, source=self)
+        self._closed = "it was left open"
 
     def _leave_to_parent(self) -> None:
         """
@@ -807,6 +832,13 @@ def _close_in_child() -> None:
     _open_rings.clear()
 
 
+@atexit.register
+def _tell_unclosed() -> None:
+    # An event loop that nobody closes is kept by what runs on it, and its rings with it.
+    for ring in list(_open_rings):
+        ring._tell_unclosed()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_in_child)
 
@@ -820,11 +852,11 @@ def _options_not_default(question: Question) -> dict[str, Any]:
     }
 
 
-def _on_one_line(error: Exception) -> str:
+def _on_one_line(text: str) -> str:
     """
-    Return the text of *error* as a log can take it, whoever wrote it.
+    Return the *text* of an error as a log can take it, whoever wrote it.
     """
-    return " ".join(str(error).split())[:_MOST_TEXT]
+    return " ".join(text.split())[:_MOST_TEXT]
 
 
 def _report(
@@ -833,7 +865,7 @@ def _report(
     after: Snapshot | None,
     state: State,
     decision: Decision,
-    error: str | None,
+    result: Answer | ResolveError,
 ) -> None:
     """
     Log one line for a change of state, and one for a change of endpoints.
@@ -843,9 +875,13 @@ def _report(
         if decision.state == "fresh":
             _logger.info("%s: %s -> fresh, %d endpoints", question, state, count)
         else:
+            if isinstance(result, Answer):
+                why = "only IPv6 endpoints answer" if result.endpoints else "an empty answer"
+            else:
+                why = _on_one_line(str(result))
             _logger.warning(
                 "%s: %s -> %s, keeping %d endpoints, asking again in %.1f s: %s",
-                *(question, state, decision.state, count, decision.wait, error),
+                *(question, state, decision.state, count, decision.wait, why),
             )
     if after is not None and before is not None and after is not before:
         # What stays is the same object in both, so that identities tell, in no time.

@@ -23,7 +23,7 @@ from knet import (
     ServerFailure,
 )
 from knet.refresh import Belief, Decision, decide
-from tests.fakes import A, B, C, D
+from tests.fakes import A, B, C, D, endpoints
 
 POLICY = RefreshPolicy()
 NOT_THERE = NameNotFound("NXDOMAIN")
@@ -88,6 +88,7 @@ def test_endpoints_that_stay_stay_the_same_objects() -> None:
     assert changed.endpoints[0] is A
 
 
+@pytest.mark.weather("A pod is missing from one answer")
 def test_a_removal_is_believed_when_it_is_confirmed() -> None:
     """
     One answer without a pod may be a cache that is behind; the next is asked for soon.
@@ -112,6 +113,7 @@ def test_a_pod_that_comes_back_was_never_away() -> None:
     assert decision.belief.endpoints == (A, B)
 
 
+@pytest.mark.weather("Most pods vanish at once")
 def test_a_mass_disappearance_is_asked_about_again() -> None:
     """
     Slices arrive one by one: most of the pods may be missing from one answer.
@@ -131,6 +133,7 @@ def test_one_word_is_enough_where_the_policy_says_so() -> None:
     assert after(Answer([A, B]), 5, Answer([A]), policy=policy).belief.endpoints == (A,)
 
 
+@pytest.mark.weather("The answer is as large as DNS can carry")
 def test_an_answer_that_was_cut_off_removes_nothing() -> None:
     """
     It adds what it names, however often it comes.
@@ -165,6 +168,7 @@ def test_a_pod_with_a_new_address_is_replaced_at_once() -> None:
 
 
 @pytest.mark.parametrize("nothing", [NOT_THERE, NoData("NODATA"), Answer([])])
+@pytest.mark.weather("NXDOMAIN or an empty answer")
 def test_nothing_is_held_before_it_is_believed(nothing: Answer | ResolveError) -> None:
     """
     A blip of NXDOMAIN or NODATA is not felt within the hold.
@@ -178,6 +182,7 @@ def test_nothing_is_held_before_it_is_believed(nothing: Answer | ResolveError) -
     assert empty.wait == POLICY.interval
 
 
+@pytest.mark.weather("NXDOMAIN or an empty answer")
 def test_an_empty_ring_takes_more_than_one_liar() -> None:
     """
     However much time has passed, three answers in a row have to say so.
@@ -188,6 +193,7 @@ def test_an_empty_ring_takes_more_than_one_liar() -> None:
     assert after(Answer([A]), NOT_THERE, NOT_THERE, NOT_THERE, policy=policy).state == "empty"
 
 
+@pytest.mark.weather("NXDOMAIN or an empty answer")
 def test_a_hold_without_end_never_empties() -> None:
     """
     `math.inf` means never.
@@ -242,6 +248,7 @@ def test_failures_neither_confirm_nor_deny_that_something_is_missing() -> None:
     assert decision.belief.failures == 0
 
 
+@pytest.mark.weather("NXDOMAIN or an empty answer")
 def test_an_outage_does_not_count_towards_the_hold() -> None:
     """
     Time in which nobody answered says nothing about the pods.
@@ -267,6 +274,7 @@ def test_a_ring_that_never_had_an_answer_is_starting() -> None:
     ("ttl", "wait"),
     [(None, 5), (30, 5), (5, 5), (3, 3), (1, 1), (0.2, 1), (0, 1), (-1, 1), (2**31, 5)],
 )
+@pytest.mark.weather("A TTL of 0, a huge or a negative one")
 def test_a_ttl_shortens_the_interval_within_limits(ttl: float | None, wait: float) -> None:
     """
     Asking earlier than a cache expires is useless, asking later is late.
@@ -281,7 +289,17 @@ def test_retries_back_off(failures: int, wait: float) -> None:
     """
     Doubling from `retry` to `max_retry`, halved where the jitter is least; never overflowing.
     """
-    assert after(FAILURE, belief=Belief(failures=failures - 1)).wait == wait
+    assert after(FAILURE, belief=Belief((A,), failures=failures - 1, resolved_at=0)).wait == wait
+
+
+def test_a_start_is_tried_again_soon() -> None:
+    """
+    A DNS that is back after 8 s must not fail a program that waits for 10.
+    """
+    policy = RefreshPolicy(retry=0.5, max_retry=30)
+
+    assert decide(Belief(failures=9), FAILURE, now=0, policy=policy, jitter=0.999).wait <= 2
+    assert decide(Belief((A,), failures=9, resolved_at=0), FAILURE, now=0, policy=policy).wait == 15
 
 
 @given(jitter=st.floats(0, 1, exclude_max=True), failures=st.integers(0, 100))
@@ -290,7 +308,8 @@ def test_jitter_spreads_without_hurry(jitter: float, failures: int) -> None:
     After success a wait is never shorter than planned, after failure never shorter than half.
     """
     good = decide(Belief(), Answer([A]), now=0, policy=POLICY, jitter=jitter)
-    bad = decide(Belief(failures=failures), FAILURE, now=0, policy=POLICY, jitter=jitter)
+    known = Belief((A,), failures=failures, resolved_at=0)
+    bad = decide(known, FAILURE, now=0, policy=POLICY, jitter=jitter)
 
     assert 5 <= good.wait < 5.5 + 1e-9
     planned = min(0.5 * 2.0**failures, 30)
@@ -334,6 +353,69 @@ def test_a_policy_that_cannot_work_is_refused(wrong: dict[str, float]) -> None:
         RefreshPolicy(**wrong)  # type: ignore[arg-type]
 
 
+def test_caches_that_were_filled_within_a_second_are_not_told_apart_by_their_ttl() -> None:
+    """
+    The change was between the two, and TTLs are rounded up: what came before looks as young.
+    """
+    old, new = (A, B, C), (A, B, D)
+    expires = {old: 30.0, new: 30.5}
+    belief = after(Answer(old, 30)).belief
+    snapshots = [belief.endpoints]
+    for now, named in ((1.6, new), (2.65, old), (3.7, old), (4.75, new), (5.8, new)):
+        answer = Answer(named, math.ceil(expires[named] - now))
+        belief = decide(belief, answer, now=now, policy=POLICY).belief
+        if belief.endpoints is not snapshots[-1]:
+            snapshots.append(belief.endpoints)
+
+    assert snapshots == [old, (A, B, C, D), new]
+
+
+# --- two families
+
+
+SIX = (Endpoint("fd00::1", "fd00::1", 80), Endpoint("fd00::2", "fd00::2", 80))
+
+
+@pytest.mark.weather("One family of a dual-stack Service fails")
+@pytest.mark.parametrize("empty_hold", [30.0, math.inf])
+def test_ipv6_alone_counts_as_nothing_until_the_hold_is_over(empty_hold: float) -> None:
+    """
+    The IPv4 slice of a Service may be missing for a moment; if it is gone, so are the old pods.
+    """
+    policy = RefreshPolicy(empty_hold=empty_hold)
+    held = after(Answer([A, B]), *(5, Answer(SIX)) * 6, policy=policy)
+    assert held.belief.endpoints == (A, B)
+    assert held.state == "stale"
+
+    back = after(Answer([A, C]), policy=policy, belief=held.belief)
+    assert back.belief.endpoints == (A, B, C)
+    assert back.state == "fresh"
+
+    moved = after(Answer([A, B]), *(5, Answer(SIX)) * 7, policy=policy)
+    assert moved.belief.endpoints == SIX
+    assert moved.state == "fresh"
+
+
+def test_a_mixture_and_a_return_to_ipv4_are_believed_at_once() -> None:
+    """
+    Only what would move every key is doubted.
+    """
+    assert after(Answer([A]), 5, Answer([B, *SIX])).belief.endpoints == (A, B, *SIX)
+    assert after(Answer(SIX), 5, Answer([A])).belief.endpoints == (A, *SIX)
+
+
+# --- addresses that change hands
+
+
+def test_a_pod_whose_address_is_another_pods_is_not_held() -> None:
+    """
+    It needs no second word, and placements that hash addresses cannot have both.
+    """
+    moved = Endpoint("b", A.address, 80)
+
+    assert after(Answer([A, B]), 5, Answer([moved])).belief.endpoints == (moved,)
+
+
 # --- answers that blink
 
 
@@ -362,6 +444,7 @@ def test_an_answer_is_old_only_until_it_cannot_be() -> None:
     assert late.belief.endpoints == (A,)
 
 
+@pytest.mark.weather("A TTL of 0, a huge or a negative one")
 def test_a_ttl_without_measure_does_not_blind_a_ring() -> None:
     """
     After an answer that claims to be good for a week, others are believed within a minute.
@@ -369,6 +452,101 @@ def test_a_ttl_without_measure_does_not_blind_a_ring() -> None:
     decision = after(Answer([A, B], ttl=604_800), 61, Answer([A], ttl=5), 1, Answer([A], ttl=4))
 
     assert decision.belief.endpoints == (A,)
+
+
+def test_somebody_whom_nobody_named_before_is_news_however_old_the_answer_looks() -> None:
+    """
+    A cache that serves expired answers says that they are good for 30 s; what is true then says 5.
+    """
+    stale, true = Answer([A, B], ttl=30), Answer([C, D], ttl=5)
+
+    decision = after(Answer([A, B], ttl=5), 5, stale, 1, true, 1, Answer([C, D], ttl=4))
+
+    assert decision.belief.endpoints == (C, D)
+
+
+def test_somebody_who_left_lately_is_no_news() -> None:
+    """
+    Another cache names the old ones for as long as it keeps them, and brings nobody back.
+    """
+    old, new = Answer([A, B], ttl=10), Answer([C, D], ttl=30)
+
+    gone = after(old, 1, new, 1, new)
+    assert gone.belief.endpoints == (C, D)
+
+    still = after(*(1, Answer([A, B], ttl=2)) * 5, belief=gone.belief)
+    assert still.belief.endpoints == (C, D)
+
+
+# --- services that have outgrown a DNS message
+
+
+def shuffled(pods: tuple[Endpoint, ...], size: int, chance: random.Random) -> Answer:
+    return Answer(chance.sample(pods, size), ttl=0, complete=False)
+
+
+@pytest.mark.weather("The answer is as large as DNS can carry")
+@pytest.mark.parametrize("total", [330, 400, 600])
+def test_of_shuffled_answers_that_are_cut_off_the_dead_are_told_from_the_unlucky(
+    total: int,
+) -> None:
+    """
+    Five rollouts of a service whose answers show 300 pods: nobody who is there is ever dropped, and
+    of those who are not, nobody stays.
+    """
+    chance = random.Random(total)
+    everybody = endpoints(6 * total)
+    belief = Belief()
+    for rollout in range(6):
+        pods = everybody[rollout * total : (rollout + 1) * total]
+        seen: set[Endpoint] = set()
+        for number in range(200):
+            answer = shuffled(pods, 300, chance)
+            belief = decide(belief, answer, now=1000 * rollout + number, policy=POLICY).belief
+            seen |= set(answer.endpoints)
+            assert seen <= set(belief.endpoints)
+        assert belief.endpoints == pods
+    assert len(belief.left) <= 6 * total
+
+
+def test_answers_that_are_always_cut_off_at_the_same_place_remove_nothing() -> None:
+    """
+    A server that does not shuffle never names the others, who are there all the same.
+    """
+    pods = endpoints(400)
+    decision = after(Answer(pods, ttl=0), *(5, Answer(pods[:300], ttl=0, complete=False)) * 500)
+
+    assert decision.belief.endpoints == pods
+
+
+@pytest.mark.parametrize("size", [1, 10, 255])
+def test_short_answers_are_no_sample(size: int) -> None:
+    """
+    They were not cut off by their length, but because something failed, for which there is no odds.
+    """
+    chance = random.Random(size)
+    pods = endpoints(256)
+    belief = after(Answer(pods, ttl=0)).belief
+    for now in range(500):
+        belief = decide(belief, shuffled(pods[:size], size, chance), now=now, policy=POLICY).belief
+        assert belief.endpoints == pods
+
+
+@pytest.mark.weather("More records than can be true")
+def test_a_ring_that_hears_only_cut_off_answers_stops_growing() -> None:
+    """
+    Whoever answers with other pods each time, for ever, costs a bounded amount of memory.
+    """
+    everybody = endpoints(60_000)
+    belief = Belief()
+    for number in range(15):
+        answer = Answer(everybody[number * 4000 : (number + 1) * 4000], ttl=0, complete=False)
+        belief = decide(belief, answer, now=number, policy=POLICY).belief
+
+    assert len(belief.endpoints) == len(belief.missing) + 4000 == 16_384
+    assert set(everybody[-4000:]) <= set(belief.endpoints)
+    assert len(belief.left) <= 16_384
+    assert belief.unseen.keys() == belief.missing.keys()
 
 
 class Cache:
@@ -395,6 +573,7 @@ class Cache:
 @pytest.mark.parametrize("caches", [1, 2, 3])
 @pytest.mark.parametrize("ttl", [5, 30])
 @pytest.mark.parametrize("turns", ["alternating", "random"])
+@pytest.mark.weather("Replicas of CoreDNS answer old and new in turns")
 def test_a_ring_does_not_follow_a_blink(
     busy: bool, interval: float, caches: int, ttl: int, turns: str
 ) -> None:

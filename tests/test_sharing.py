@@ -204,8 +204,12 @@ async def test_a_failure_is_shared_and_raised_by_each_for_itself() -> None:
     Two tasks that raise one exception object would write into each other's traceback.
     """
     resolver = Shareable(A)
-    resolver.fake.outcome = ServerFailure("SERVFAIL")
     raised: list[Exception] = []
+
+    def fail() -> Answer:
+        raise ServerFailure("SERVFAIL")
+
+    resolver.fake.outcome = fail
 
     async def start() -> None:
         try:
