@@ -18,7 +18,9 @@ from typing import Literal, TypeAlias, get_args
 
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
@@ -39,6 +41,8 @@ FaultKind = Literal[
     "SILENCE",
     "GARBAGE",
     "WRONG_ID",
+    "WRONG_QUESTION",
+    "WRONG_SOURCE",
     "TRUNCATE",
     "CLOSE",
 ]
@@ -53,7 +57,9 @@ _LARGE = 4096
 _ORDERS = 8
 _REMEMBERED = 64
 # Some kinds mean little over the other transport.
-_USUAL_TRANSPORT: dict[str, Transport] = {"TRUNCATE": "udp", "CLOSE": "tcp"}
+_USUAL_TRANSPORT: dict[str, Transport] = {"TRUNCATE": "udp", "WRONG_SOURCE": "udp", "CLOSE": "tcp"}
+# The question of an answer to nobody's question.
+_ELSEWHERE = dns.name.from_text("elsewhere.test.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +125,13 @@ class Outcome:
         wire: The bytes to send, or `None` for silence.
         delay: Seconds to wait first.
         close: Close the TCP connection instead.
+        elsewhere: Send it from another port than the one that was asked, over UDP.
     """
 
     wire: bytes | None
     delay: float = 0.0
     close: bool = False
+    elsewhere: bool = False
 
 
 class Responder:
@@ -253,16 +261,19 @@ class Responder:
         if kind in ("NXDOMAIN", "NODATA"):
             rcode = dns.rcode.NXDOMAIN if kind == "NXDOMAIN" else dns.rcode.NOERROR
             message = response(query, self._answers.negative(rcode))
-        elif kind in ("TRUNCATE", "WRONG_ID"):
+        elif kind in ("TRUNCATE", "WRONG_ID", "WRONG_QUESTION", "WRONG_SOURCE"):
             message = self.answer(query)
             if kind == "WRONG_ID":
                 message.id ^= 0x5555
-            else:
+            elif kind == "WRONG_QUESTION":
+                asked = query.question[0].rdtype
+                message.question = [dns.rrset.RRset(_ELSEWHERE, dns.rdataclass.IN, asked)]
+            elif kind == "TRUNCATE":
                 message.flags |= dns.flags.TC
                 del message.answer[len(message.answer) // 2 :], message.additional[:]
         else:
             message = response(query, Reply(dns.rcode.from_text(kind)))
-        return Outcome(write(message, limit), self.delay)
+        return Outcome(write(message, limit), self.delay, elsewhere=kind == "WRONG_SOURCE")
 
     def _fault_for(self, query: Query) -> Fault | None:
         for fault in reversed(self.faults):

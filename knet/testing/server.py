@@ -151,14 +151,17 @@ class Server:
         finally:
             datagrams.abort()
             await self._set_tcp(False)
-            # Transports close their sockets one turn of the loop later.
-            await asyncio.sleep(0)
+            # Transports close their sockets one turn of the loop later; a connection that has just
+            # been accepted takes two turns more until it is one.
+            for _ in range(5):
+                await asyncio.sleep(0)
 
     async def _set_tcp(self, enabled: bool) -> None:
         if enabled and self._listener is None:
             loop = asyncio.get_running_loop()
+            connections = self._connections = set()
             self._listener = await loop.create_server(
-                lambda: _Connection(self._responder, self._connections),
+                lambda: _Connection(self._responder, connections, self._takes),
                 sock=self._tcp_socket,
                 backlog=_BACKLOG,
             )
@@ -170,6 +173,12 @@ class Server:
             await asyncio.sleep(0)
             if not self._stopped.is_set():
                 self._tcp_socket = self._bind_tcp(self.port)
+
+    def _takes(self, connections: set[_Connection]) -> bool:
+        """
+        Whether TCP is still taken as it was when *connections* began to come.
+        """
+        return self._listener is not None and self._connections is connections
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -188,12 +197,20 @@ class _Datagrams(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         outcome = self._responder.handle(data, "udp")
         if outcome.wire is not None:
-            _later(outcome.delay, self._send, outcome.wire, addr)
+            send = self._send_from_elsewhere if outcome.elsewhere else self._send
+            _later(outcome.delay, send, outcome.wire, addr)
 
     def _send(self, wire: bytes, addr: tuple[str | Any, int]) -> None:
         # An answer over UDP's own limit cannot be sent: a client hears nothing, as with CoreDNS.
         if self._transport is not None and not self._transport.is_closing():
             self._transport.sendto(wire, addr)
+
+    def _send_from_elsewhere(self, wire: bytes, addr: tuple[str | Any, int]) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            own = self._transport.get_extra_info("socket")
+            with socket.socket(own.family, socket.SOCK_DGRAM) as other:
+                other.bind((own.getsockname()[0], 0))
+                other.sendto(wire, addr)
 
 
 class _Connection(asyncio.Protocol):
@@ -201,15 +218,24 @@ class _Connection(asyncio.Protocol):
     One TCP connection: any number of length-prefixed queries, answered in order.
     """
 
-    def __init__(self, responder: Responder, connections: set[_Connection]) -> None:
+    def __init__(
+        self,
+        responder: Responder,
+        connections: set[_Connection],
+        takes: Callable[[set[_Connection]], bool],
+    ) -> None:
         self._responder = responder
         self._connections = connections
+        self._takes = takes
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if not self._takes(self._connections):  # refused after it was accepted
+            self._transport.abort()
+            return
         self._connections.add(self)
         self._wait()
 

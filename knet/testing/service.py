@@ -391,6 +391,8 @@ class HeadlessService:
                 with that code. ``"NXDOMAIN"``, ``"NODATA"``: as if there were no such name, no
                 such record. ``"SILENCE"``: no answer. ``"GARBAGE"``: the right id, then bytes
                 that are no DNS. ``"WRONG_ID"``: the right answer to another query.
+                ``"WRONG_QUESTION"``: the right records below another question.
+                ``"WRONG_SOURCE"``: the right answer from another port, over UDP.
                 ``"TRUNCATE"``: half the records and TC, over UDP unless *transport* says TCP.
                 ``"CLOSE"``: the TCP connection is closed instead of an answer.
             times: How many matching queries fail; `None`: all.

@@ -4,6 +4,7 @@ Things go wrong, exactly as told, and heal.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 
@@ -18,7 +19,7 @@ import pytest
 from knet.errors import ConfigError
 from knet.testing import FaultKind, HeadlessService
 
-from .asking import addresses, ask, ask_raw, data, owners
+from .asking import addresses, ask, ask_raw, data, owners, where
 
 WEB = "web.prod.svc.cluster.local."
 QUERY = dns.message.make_query(WEB, "A", id=0x1234).to_wire()
@@ -67,6 +68,30 @@ def test_the_wrong_id_is_right_in_everything_else() -> None:
         wire = ask_raw(service, QUERY)
 
     assert wire[:2] != QUERY[:2]
+    assert len(data(dns.message.from_wire(wire))) == 3
+
+
+def test_the_wrong_question_is_right_in_everything_else() -> None:
+    with HeadlessService("web.prod") as service, service.failing("WRONG_QUESTION"):
+        reply = dns.message.from_wire(ask_raw(service, QUERY))
+
+    assert reply.id == 0x1234
+    assert owners(reply, "question") == {"elsewhere.test."}
+    assert owners(reply) == {WEB}
+    assert len(data(reply)) == 3
+
+
+def test_the_wrong_source_is_another_port_over_udp() -> None:
+    with HeadlessService("web.prod") as service, service.failing("WRONG_SOURCE"):
+        host, port = where(service)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.settimeout(5)
+            udp.sendto(QUERY, (host, port))
+            wire, source = udp.recvfrom(65535)
+        assert len(addresses(service, tcp=True)) == 3
+
+    assert source[0] == host
+    assert source[1] != port
     assert len(data(dns.message.from_wire(wire))) == 3
 
 
