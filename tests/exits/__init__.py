@@ -1,0 +1,3 @@
+"""
+Programs that end carelessly, and processes that fork, with a ring that is open.
+"""
