@@ -59,7 +59,23 @@ def tests(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Against a real CoreDNS: `$COREDNS_BIN`, or `coredns` on the PATH."""
     install(session, "test")
-    session.run("pytest", "tests/e2e", *session.posargs)
+    # They mostly wait: four at a time take less than half as long, on two cores too.
+    session.run("pytest", "tests/e2e", "-n", "4", *session.posargs)
+
+
+@nox.session(default=False)
+def weather(session: nox.Session) -> None:
+    """Ten thousand histories of truths, lies, losses and delays, and what a ring believes of them."""
+    install(session, "test")
+    examples = {"KNET_WEATHER_EXAMPLES": "10000"}
+    session.run("pytest", "tests/test_refresh_machine.py", *session.posargs, env=examples)
+
+
+@nox.session(python=PYTHONS, default=False)
+def exits(session: nox.Session) -> None:
+    """Hundreds of programs that end with a ring open, as a table; docs/endurance.md has one."""
+    install(session, "test")
+    session.run("python", "-m", "tests.exits", *session.posargs)
 
 
 @nox.session(default=False)
@@ -72,6 +88,25 @@ def conformance(session: nox.Session) -> None:
     """
     install(session, "test", "conformance")
     session.run("pytest", "tests/conformance/live", *session.posargs)
+
+
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Bad weather on both loops, ten minutes of it; `-- --brief` is one. docs/endurance.md has figures."""
+    install(session, "test", extras="testing")
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.13"], default=False)
+def fuzz(session: nox.Session) -> None:
+    """Names and records, fuzzed by coverage for a minute each; `-- -max_total_time=600` for longer."""
+    session.install("-q", ".[testing]", *nox.project.dependency_groups(PROJECT, "fuzz"))
+    for target in ("records", "names"):
+        corpus = Path(session.create_tmp()) / f"corpus-{target}"
+        corpus.mkdir(exist_ok=True)
+        # Of two options that are alike libFuzzer takes the last.
+        options = ["-max_total_time=60", *session.posargs, str(corpus)]
+        session.run("python", "-m", "tests.fuzz.atheris_targets", target, *options)
 
 
 @nox.session(default=False)
@@ -106,7 +141,7 @@ def bench(session: nox.Session) -> None:
     install(session, "bench")
     brief = ["--benchmark-max-time=0.2", "--benchmark-min-rounds=3"]
     session.run("pytest", "benchmarks", "-p", "no:cacheprovider", *brief, *session.posargs)
-    for script in ("ratios", "balance", "stall", "refresh"):
+    for script in ("ratios", "balance", "stall", "refresh", "many"):
         session.run("python", "-m", f"benchmarks.{script}")
 
 

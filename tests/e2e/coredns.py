@@ -3,17 +3,15 @@ A real CoreDNS on loopback, serving the Services of a `FakeKubeAPI`.
 
 Knows how to find the binary, to start and stop it, and to ask it with dnspython. The Corefile is
 kubeadm's without `cache`, so that DNS shows a change within milliseconds: `ttl 30`, answers
-shuffled by `loadbalance`.
+shuffled by `loadbalance`. A test may ask for another TTL and for a cache.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -23,9 +21,10 @@ import dns.message
 import dns.query
 import dns.rdatatype
 
+from .ports import HOST, reserve_port
+
 __all__ = ["ZONE", "CoreDNS", "find_binary"]
 
-HOST = "127.0.0.1"
 ZONE = "cluster.local"
 
 COREFILE = """\
@@ -34,8 +33,10 @@ COREFILE = """\
     errors
     kubernetes {zone} {{
         endpoint {api}
-        ttl 30
+        ttl {ttl}
+        startup_timeout 100ms
     }}
+    {cache}
     loadbalance
 }}
 """
@@ -55,32 +56,6 @@ def find_binary() -> str | None:
     return found and str(Path(found).absolute())
 
 
-def reserve_port() -> tuple[int, socket.socket]:
-    """
-    Return a port that is free for UDP and TCP, and a socket to close when it is given up.
-
-    CoreDNS listens with SO_REUSEPORT, so a second one on the same port would not fail but answer
-    half of the queries. The socket never listens; it keeps other test runs away, also while the
-    server is stopped. Ports lie below those that systems give to clients, since a client's socket
-    may come to sit on the port in the meantime.
-    """
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-        ):
-            try:
-                tcp.bind((HOST, port))
-                udp.bind((HOST, port))
-            except OSError:
-                continue
-        reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        reserved.bind((HOST, port))
-        return port, reserved
-
-
 class CoreDNS:
     """
     One CoreDNS process; a context manager, inside which it may be stopped and started again.
@@ -89,15 +64,29 @@ class CoreDNS:
         binary: Path of the executable.
         api: URL of the Kubernetes API.
         directory: Where its Corefile and its log go.
+        ttl: Seconds, of every record.
+        cache: Seconds for which answers are kept at most; the TTL counts too, and it is never less
+            than five. `None`: each answer is made when it is asked for.
     """
 
-    def __init__(self, binary: str, api: str, directory: Path) -> None:
+    def __init__(
+        self, binary: str, api: str, directory: Path, *, ttl: int = 30, cache: int | None = None
+    ) -> None:
         self.port, self._reserved = reserve_port()
         self._binary = binary
         self._directory = directory
         self._corefile = directory / "Corefile"
         self._log = directory / "coredns.log"
-        self._corefile.write_text(COREFILE.format(host=HOST, port=self.port, zone=ZONE, api=api))
+        self._corefile.write_text(
+            COREFILE.format(
+                host=HOST,
+                port=self.port,
+                zone=ZONE,
+                api=api,
+                ttl=ttl,
+                cache="" if cache is None else f"cache {cache}",
+            )
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -119,9 +108,12 @@ class CoreDNS:
         self.stop()
         self._reserved.close()
 
-    def start(self) -> None:
+    def start(self, *, synced: bool = True) -> None:
         """
-        Start it and return once it answers for the zone.
+        Start it and return once it answers for the zone; once it answers at all, unless *synced*.
+
+        Without an API it says SERVFAIL until it has seen the whole of it. By default CoreDNS would
+        say nothing for five seconds before that; this Corefile makes a tenth of one of them.
         """
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -133,7 +125,7 @@ class CoreDNS:
                 env={"PATH": os.defpath, "HOME": str(self._directory)},
             )
         deadline = time.monotonic() + 30
-        while not self._answers():
+        while not self._answers(synced):
             log_text = self._log.read_text(errors="replace")
             if self._process.poll() is not None:
                 raise RuntimeError(f"coredns ended with {self._process.returncode}:\n{log_text}")
@@ -192,9 +184,10 @@ class CoreDNS:
         answer = self.query(name, rdtype, tcp=True).answer
         return {record.address for rrset in answer if rrset.rdtype == kind for record in rrset}
 
-    def _answers(self) -> bool:
+    def _answers(self, synced: bool) -> bool:
         try:
             # This name is there as soon as the plugin has seen the whole API.
-            return bool(self.query(f"dns-version.{ZONE}.", "TXT", tcp=True).answer)
+            found = self.query(f"dns-version.{ZONE}.", "TXT", tcp=True).answer
         except (dns.exception.DNSException, OSError):
             return False
+        return bool(found) or not synced

@@ -5,8 +5,10 @@ It serves list and watch for Namespaces, Services and EndpointSlices over plain 
 no admission, no authentication, and of all controllers only a copy of what the endpointslice
 controller publishes, at most 100 endpoints to a slice and every slice written on its own.
 
-The server lives on an event loop in a thread of its own, and only that thread touches its objects.
-A control method returns once its change is stored; each open watch is told right after.
+The server lives on an event loop in a thread of its own, and while it runs only that thread touches
+its objects. A control method returns once its change is stored; each open watch is told right after.
+It may be stopped and started again, as an API server that dies: it forgets nothing, and what
+is changed meanwhile is seen when it is back.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+
+from .ports import HOST, reserve_port
 
 __all__ = ["FakeKubeAPI", "HeadlessService", "Pod", "Port"]
 
@@ -47,7 +51,8 @@ class Pod:
         ipv6: Its IPv6 address, if it has one.
         hostname: What a StatefulSet gives its pods ("web-0"); those of a Deployment have none.
         ready: Whether its readiness probe passes.
-        terminating: Whether it was deleted and is shutting down; such a pod is never ready.
+        terminating: Whether it was deleted and is shutting down; such a pod is never ready, unless
+            its Service publishes those that are not.
     """
 
     ipv4: str | None = None
@@ -63,13 +68,13 @@ class Pod:
         """
         return self.ipv4 or self.ipv6 or ""
 
-    def in_slices(self) -> list[tuple[str, Object]]:
+    def in_slices(self, *, publish_not_ready: bool = False) -> list[tuple[str, Object]]:
         """
         Return an address family and an element of `endpoints` for each address.
         """
         endpoint: Object = {
             "conditions": {
-                "ready": self.ready and not self.terminating,
+                "ready": publish_not_ready or (self.ready and not self.terminating),
                 "serving": self.ready,
                 "terminating": self.terminating,
             }
@@ -112,11 +117,17 @@ class HeadlessService:
     """
 
     def __init__(
-        self, api: FakeKubeAPI, name: str, namespace: str, ports: tuple[Port, ...]
+        self,
+        api: FakeKubeAPI,
+        name: str,
+        namespace: str,
+        ports: tuple[Port, ...],
+        publish_not_ready: bool,
     ) -> None:
         self._api = api
         self._name = name
         self._namespace = namespace
+        self._publish_not_ready = publish_not_ready
         self._ports = [{"name": p.name, "port": p.number, "protocol": "TCP"} for p in ports]
         # One entry per slice: its family, and its endpoints by address. Slices are never renumbered.
         self._slices: list[tuple[str, dict[str, Object]]] = []
@@ -125,8 +136,30 @@ class HeadlessService:
         """
         Replace the pods behind the Service; an address that stays keeps its slice.
         """
-        wanted = [entry for pod in pods for entry in pod.in_slices()]
+        wanted = self._entries(pods)
         self._api.change(lambda: self._publish(wanted))
+
+    def set_slice(self, number: int, pods: Iterable[Pod]) -> None:
+        """
+        Write one slice, from 0 on, and no other: what is there between two writes of the controller.
+
+        So an address may be in two slices at once, or for a moment in none. The pods have addresses
+        of one family; without any, the slice is deleted.
+        """
+        entries = self._entries(pods)
+        endpoints = {endpoint["addresses"][0]: endpoint for _, endpoint in entries}
+        families = {family for family, _ in entries}
+        if number == len(self._slices):
+            self._slices.append((families.pop(), {}))
+        family, before = self._slices[number]
+        assert families <= {family}, f"slice {number} is for {family}"
+        if endpoints != before:
+            self._slices[number] = (family, endpoints)
+            self._api.change(lambda: self._store(number, family, endpoints))
+
+    def _entries(self, pods: Iterable[Pod]) -> list[tuple[str, Object]]:
+        publish = self._publish_not_ready
+        return [entry for pod in pods for entry in pod.in_slices(publish_not_ready=publish)]
 
     def _publish(self, wanted: list[tuple[str, Object]]) -> None:
         new = {endpoint["addresses"][0]: (family, endpoint) for family, endpoint in wanted}
@@ -166,7 +199,8 @@ class HeadlessService:
 
 class FakeKubeAPI:
     """
-    The server; a context manager that runs it on a free port of loopback.
+    The server; a context manager that runs it on a free port of loopback, and inside which it may
+    be stopped and started again.
 
         with FakeKubeAPI() as api:
             web = api.create_service("web", "prod", Port("http", 8080))
@@ -176,33 +210,59 @@ class FakeKubeAPI:
     def __init__(self) -> None:
         self._tables = {kind: _Table() for kind in (NAMESPACES, SERVICES, ENDPOINTSLICES)}
         self._version = 0
-        self._port = 0
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="kube-api")
-        self._started = threading.Event()
+        self._port, self._reserved = reserve_port()
+        self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._changed: asyncio.Event  # set, and replaced by a new one, at every change
         self._stopping: asyncio.Event
 
     def __enter__(self) -> FakeKubeAPI:
-        self._thread.start()
-        if not self._started.wait(10):
-            raise RuntimeError("the fake Kubernetes API did not start")
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
+        self.stop()
+        self._reserved.close()
+
+    def start(self) -> None:
+        """
+        Start it, on the port that it had before.
+        """
+        started = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(started)), name="kube-api"
+        )
+        self._thread.start()
+        if not started.wait(10):
+            raise RuntimeError("the fake Kubernetes API did not start")
+
+    def stop(self) -> None:
+        """
+        Stop it, if it runs: every watch ends, and connections are refused.
+        """
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
+            self._thread = None
 
     @property
     def url(self) -> str:
         """
         Where it listens, as CoreDNS's `endpoint` option wants it.
         """
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{HOST}:{self._port}"
 
-    def create_service(self, name: str, namespace: str, *ports: Port) -> HeadlessService:
+    def create_service(
+        self, name: str, namespace: str, *ports: Port, publish_not_ready: bool = False
+    ) -> HeadlessService:
         """
         Create a headless Service, and its namespace where that is new.
+
+        With *publish_not_ready*, `publishNotReadyAddresses`, its slices call every pod ready.
         """
 
         def create() -> None:
@@ -210,15 +270,19 @@ class FakeKubeAPI:
                 self.store(NAMESPACES, "", namespace, {})
             spec: Object = {"clusterIP": "None", "clusterIPs": ["None"]}
             spec["ports"] = [{"name": p.name, "port": p.number, "protocol": "TCP"} for p in ports]
+            spec["publishNotReadyAddresses"] = publish_not_ready
             self.store(SERVICES, namespace, name, {"spec": spec})
 
         self.change(create)
-        return HeadlessService(self, name, namespace, ports)
+        return HeadlessService(self, name, namespace, ports, publish_not_ready)
 
     def change(self, change: Callable[[], None]) -> None:
         """
         Run *change* on the server's thread, wake every watch, and return when it is done.
         """
+        if self._thread is None:
+            change()
+            return
 
         async def run() -> None:
             change()
@@ -264,7 +328,7 @@ class FakeKubeAPI:
         self._tables[kind].events.append((event, stored))
         return stored
 
-    async def _serve(self) -> None:
+    async def _serve(self, started: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -274,9 +338,8 @@ class FakeKubeAPI:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self._port = runner.addresses[0][1]
-            self._started.set()
+            await web.TCPSite(runner, HOST, self._port, reuse_port=True).start()
+            started.set()
             await self._stopping.wait()
         finally:
             # Open watches are handlers that wait for ever; this cancels them.

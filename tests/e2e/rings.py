@@ -7,14 +7,17 @@ what it wants to see, and fails when that takes unreasonably long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
 
 import anyio
 
 from knet import Endpoint, RefreshPolicy, Resolver, Ring
+from knet.hashring import HashRing
 
-from .coredns import ZONE, CoreDNS
+from .coredns import ZONE
 from .fake_kube_api import Pod
 
 __all__ = [
@@ -23,9 +26,14 @@ __all__ = [
     "QUICK",
     "WEB",
     "addresses",
+    "asked",
     "deployment",
+    "picks",
+    "picks_of_addresses",
     "resolver_at",
     "ring_at",
+    "rolling_update",
+    "shown",
     "stateful_set",
     "until",
 ]
@@ -55,6 +63,32 @@ def stateful_set(count: int) -> list[Pod]:
     return [Pod(pod.ipv4, hostname=f"web-{n}") for n, pod in enumerate(deployment(count))]
 
 
+def rolling_update(old: Sequence[Pod], new: Sequence[Pod]) -> Iterator[list[Pod]]:
+    """
+    Yield what is behind a Service while a Deployment replaces *old* by *new*, as many, ready pods.
+
+    As its controller does with the defaults: `maxSurge` 25 %, rounded up, and `maxUnavailable` 25 %,
+    rounded down. New pods start out not ready, and old ones terminate for a while.
+    """
+    size = len(old)
+    most, fewest = size + math.ceil(size / 4), size - size // 4
+    old, ahead = list(old), list(new)
+    starting: list[Pod] = []
+    ready: list[Pod] = []
+    leaving: list[Pod] = []
+    while len(ready) < size or leaving:
+        while old and len(old) + len(ready) > fewest:
+            leaving.append(replace(old.pop(0), terminating=True))
+        while ahead and len(old) + len(starting) + len(ready) < most:
+            starting.append(replace(ahead.pop(0), ready=False))
+        yield [*old, *ready, *starting, *leaving]
+        if starting:
+            ready.append(replace(starting.pop(0), ready=True))
+            yield [*old, *ready, *starting, *leaving]
+        del leaving[:1]
+    yield ready
+
+
 def addresses(found: Iterable[Endpoint] | Iterable[Pod]) -> set[str]:
     """
     Return the addresses of endpoints or of pods.
@@ -62,18 +96,47 @@ def addresses(found: Iterable[Endpoint] | Iterable[Pod]) -> set[str]:
     return {one.address for one in found}
 
 
-def resolver_at(coredns: CoreDNS, **options: Any) -> Resolver:
-    """
-    Return a resolver that asks *coredns*.
-    """
-    return Resolver(nameservers=[coredns.address], zone=ZONE, **options)
+def shown(ring: Ring) -> set[str]:
+    return addresses(ring.snapshot.endpoints)
 
 
-def ring_at(coredns: CoreDNS, service: str = WEB, **options: Any) -> Ring:
+def picks(ring: Ring) -> list[Endpoint]:
+    return [ring.get_nowait(key) for key in KEYS]
+
+
+def picks_of_addresses(pods: Sequence[Pod]) -> list[str]:
     """
-    Return a ring that asks *coredns*, five times a second unless *options* say otherwise.
+    Return who owns each key if *pods* are placed by address, with no DNS involved.
     """
-    return Ring(service, **{"resolver": resolver_at(coredns), "refresh": QUICK, **options})
+    placement = HashRing([pod.address for pod in pods])
+    return [placement.get(key) for key in KEYS]
+
+
+class Server(Protocol):
+    """
+    A DNS server: a `CoreDNS`, or what stands in front of some.
+    """
+
+    @property
+    def address(self) -> str:
+        """
+        Where it listens, as a nameserver is written.
+        """
+        ...
+
+
+def resolver_at(server: Server, **options: Any) -> Resolver:
+    """
+    Return a resolver that asks *server*.
+    """
+    return Resolver(nameservers=[server.address], zone=ZONE, **options)
+
+
+def ring_at(server: Server, service: str = WEB, **options: Any) -> Ring:
+    """
+    Return a ring that asks *server*, five times a second unless *options* say otherwise.
+    """
+    return Ring(service, **{"resolver": resolver_at(server), "refresh": QUICK, **options})
 
 
 async def until(look: Callable[[], T], wanted: T, *, within: float = 20.0) -> None:
@@ -86,3 +149,12 @@ async def until(look: Callable[[], T], wanted: T, *, within: float = 20.0) -> No
                 return
             await anyio.sleep(0.005)
     assert look() == wanted
+
+
+async def asked(ring: Ring, times: int = 1) -> None:
+    """
+    Return once *ring* has ended so many lookups that it had not begun yet.
+    """
+    # One more may be under way now, and the last of them is over when the next one begins.
+    enough = ring.stats().attempts + times + 1
+    await until(lambda: ring.stats().attempts >= enough, True)

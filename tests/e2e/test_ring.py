@@ -4,15 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from knet import Endpoint, NameNotFound, NoEndpoints, RefreshPolicy, Ring
-from knet.hashring import HashRing
+from knet import NameNotFound, NoEndpoints, RefreshPolicy
 
 from .coredns import CoreDNS
 from .fake_kube_api import FakeKubeAPI, Pod, Port
@@ -23,29 +21,16 @@ from .rings import (
     WEB,
     addresses,
     deployment,
+    picks,
+    picks_of_addresses,
     resolver_at,
     ring_at,
+    shown,
     stateful_set,
     until,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-def shown(ring: Ring) -> set[str]:
-    return addresses(ring.snapshot.endpoints)
-
-
-def picks(ring: Ring) -> list[Endpoint]:
-    return [ring.get_nowait(key) for key in KEYS]
-
-
-def picks_of_addresses(pods: Sequence[Pod]) -> list[str]:
-    """
-    Return who owns each key if *pods* are placed by address, with no DNS involved.
-    """
-    placement = HashRing([pod.address for pod in pods])
-    return [placement.get(key) for key in KEYS]
 
 
 # --- whose key is it
@@ -71,6 +56,7 @@ async def test_pods_of_a_deployment_own_keys_by_address(
         assert {e.port for e in picks(ring)} == {8080}
 
 
+@pytest.mark.weather("A pod of a StatefulSet restarts")
 async def test_pods_of_a_stateful_set_own_keys_by_hostname(
     kube_api: FakeKubeAPI, coredns: CoreDNS
 ) -> None:
@@ -150,6 +136,7 @@ async def test_a_thousand_pods_own_their_keys(
 # --- pods come and go
 
 
+@pytest.mark.weather("A pod becomes ready")
 async def test_keys_follow_a_deployment_up_and_down(
     kube_api: FakeKubeAPI, coredns: CoreDNS
 ) -> None:
@@ -175,6 +162,7 @@ async def test_keys_follow_a_deployment_up_and_down(
         assert picks(ring) == five
 
 
+@pytest.mark.weather("A pod is deleted, dies or gets unready")
 async def test_pods_that_are_not_ready_or_terminate_lose_their_keys(
     kube_api: FakeKubeAPI, coredns: CoreDNS
 ) -> None:
@@ -252,6 +240,7 @@ async def test_pods_stay_for_a_while_after_a_service_answers_nxdomain(
         await until(lambda: (ring.state, shown(ring)), ("fresh", {"10.1.0.3", "10.1.0.4"}))
 
 
+@pytest.mark.weather("The Service is scaled to zero")
 async def test_a_service_scaled_to_zero_empties_the_ring_after_the_hold(
     kube_api: FakeKubeAPI, coredns: CoreDNS
 ) -> None:
@@ -274,6 +263,7 @@ async def test_a_service_scaled_to_zero_empties_the_ring_after_the_hold(
         assert [e.address for e in picks(ring)] == picks_of_addresses(deployment(2))
 
 
+@pytest.mark.weather("Most pods vanish at once")
 async def test_a_whole_new_set_of_pods_takes_over(kube_api: FakeKubeAPI, coredns: CoreDNS) -> None:
     """
     All pods replaced at a stroke: the new ones serve, and the old ones go once that is sure.
@@ -289,6 +279,7 @@ async def test_a_whole_new_set_of_pods_takes_over(kube_api: FakeKubeAPI, coredns
         assert [e.address for e in picks(ring)] == picks_of_addresses(new)
 
 
+@pytest.mark.weather("A pod of a Deployment restarts")
 async def test_a_rolling_update_fails_no_request(kube_api: FakeKubeAPI, coredns: CoreDNS) -> None:
     """
     While pods are replaced one by one, every key always has an owner that is or was a pod, and in
@@ -330,6 +321,7 @@ async def test_a_rolling_update_fails_no_request(kube_api: FakeKubeAPI, coredns:
 # --- CoreDNS comes and goes
 
 
+@pytest.mark.weather("no server")
 async def test_a_ring_outlives_its_dns_server(kube_api: FakeKubeAPI, coredns: CoreDNS) -> None:
     """
     With CoreDNS gone the ring is stale and serves what it knew; back, it is fresh and knows what
@@ -351,6 +343,7 @@ async def test_a_ring_outlives_its_dns_server(kube_api: FakeKubeAPI, coredns: Co
         await until(lambda: (ring.state, shown(ring)), ("fresh", addresses(deployment(4))))
 
 
+@pytest.mark.weather("no answer")
 async def test_a_dns_server_that_hangs_holds_nobody_up(
     kube_api: FakeKubeAPI, coredns: CoreDNS
 ) -> None:
