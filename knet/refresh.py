@@ -241,13 +241,19 @@ def _told(
     # The very tuple that is believed, where they are equal: compared once, and held once.
     named = belief.endpoints if answer.endpoints == belief.endpoints else answer.endpoints
     # TTLs are whole seconds. Two caches that were filled less than one apart, and the change between
-    # the two, cannot be told by them; but what came before is not younger for less.
+    # the two, cannot be told by them: what was heard before is not younger for less. Nor is it older,
+    # so nobody whom it names is removed.
     margin = _TTL_UNIT if named == belief.superseded else 0.0
     is_newest = expires_at >= belief.expires_at + margin or _is_news(belief, named)
+    is_as_young = expires_at >= belief.expires_at
     after = replace(belief, gone_at=None, gone=0, failures=0, resolved_at=now)
     # For the same reason the expiry of one and the same answer seems to move about a little.
     if is_newest or named == belief.newest or not belief.endpoints:
         after = _merged(after, named, answer.complete, now, policy)
+    elif is_as_young and belief.missing:
+        there = {e.name for e in named}
+        doubted = {name: n for name, n in belief.missing.items() if name not in there}
+        after = replace(after, missing=MappingProxyType(doubted))
     if is_newest and named != belief.newest:
         after = replace(after, superseded=belief.newest)
     if is_newest:

@@ -132,12 +132,12 @@ class Source:
             await build.over.wait()
         build = self._builds[id(make)] = _Build(make, endpoints)
         try:
-            build.placement = await _built(empty, endpoints)
+            placement = build.placement = await _built(empty, endpoints)
         finally:
             if build.placement is None and self._builds.get(id(make)) is build:
                 del self._builds[id(make)]
             build.over.set()
-        return build.placement
+        return placement
 
 
 class _Build:

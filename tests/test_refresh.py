@@ -370,6 +370,19 @@ def test_caches_that_were_filled_within_a_second_are_not_told_apart_by_their_ttl
     assert snapshots == [old, (A, B, C, D), new]
 
 
+@pytest.mark.parametrize("pause", [0.05, 0.2, 0.9, 1.1])
+def test_a_replica_that_knows_less_removes_nobody(pause: float) -> None:
+    """
+    It has lost the API, and half of all queries go to it; both say that they are good for 30 s.
+    """
+    policy = RefreshPolicy(interval=pause, min_interval=pause)
+    belief = after(Answer([A, B, C, D], 30), policy=policy).belief
+    for number in range(1, 400):
+        answer = Answer([A, B] if number % 2 else [A, B, C, D], 30)
+        belief = decide(belief, answer, now=number * pause, policy=policy).belief
+        assert belief.endpoints == (A, B, C, D)
+
+
 # --- two families
 
 

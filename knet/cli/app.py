@@ -67,6 +67,13 @@ _Nameservers = Annotated[
         show_default="/etc/resolv.conf",
     ),
 ]
+_External = Annotated[
+    bool,
+    typer.Option(
+        "--external",
+        help="Follow names outside of the service's own, as of an ExternalName Service.",
+    ),
+]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 _Backend = Annotated[Backend, typer.Option(help="The event loop to run on.")]
 
@@ -159,6 +166,7 @@ def resolve(
     protocol: _Protocol = "tcp",
     family: _Family = "auto",
     nameserver: _Nameservers = None,
+    external: _External = False,
     json: _Json = False,
     backend: _Backend = "asyncio",
 ) -> None:
@@ -171,7 +179,7 @@ def resolve(
 
     Example: `knet resolve web.prod --port http`
     """
-    target = _target(service, port, protocol, family, nameserver)
+    target = _target(service, port, protocol, family, nameserver, external)
     _run(lambda: lookups.resolve(target, as_json=json), backend)
 
 
@@ -189,6 +197,7 @@ def get(
         lookups.Placing, typer.Option(help="Whose picks: knet's own, or those of a proxy.")
     ] = "hashring",
     nameserver: _Nameservers = None,
+    external: _External = False,
     json: _Json = False,
     backend: _Backend = "asyncio",
 ) -> None:
@@ -208,7 +217,7 @@ def get(
 
     Example: `knet get web.prod user-42 user-43 --port http -n 2`
     """
-    target = _target(service, port, protocol, family, nameserver)
+    target = _target(service, port, protocol, family, nameserver, external)
     _run(lambda: lookups.get(target, keys, placing=placement, count=count, as_json=json), backend)
 
 
@@ -226,6 +235,7 @@ def watch(
         typer.Option(min=1, help="End after so many changes.", show_default="until Ctrl-C"),
     ] = None,
     nameserver: _Nameservers = None,
+    external: _External = False,
     json: _Json = False,
     backend: _Backend = "asyncio",
 ) -> None:
@@ -242,7 +252,7 @@ def watch(
 
     Example: `knet watch web.prod --port http --interval 1`
     """
-    target = _target(service, port, protocol, family, nameserver)
+    target = _target(service, port, protocol, family, nameserver, external)
     _run(
         lambda: lookups.watch(target, interval=interval, changes=count, as_json=json),
         backend,
@@ -255,6 +265,7 @@ def _target(
     protocol: Protocol,
     family: Family,
     nameservers: list[str] | None,
+    external: bool,
 ) -> Target:
     number = port is not None and port.isascii() and port.isdecimal()
     return Target(
@@ -263,6 +274,7 @@ def _target(
         protocol,
         family,
         tuple(nameservers or ()),
+        external,
     )
 
 

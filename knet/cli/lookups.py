@@ -76,6 +76,7 @@ class Target:
         protocol: Of a named port.
         family: Of the addresses.
         nameservers: Whom to ask; none: those of `/etc/resolv.conf`.
+        external: As `knet.Resolver` takes it.
     """
 
     service: str
@@ -83,9 +84,10 @@ class Target:
     protocol: Protocol = "tcp"
     family: Family = "auto"
     nameservers: tuple[str, ...] = ()
+    external: bool = False
 
     def resolver(self) -> Resolver:
-        return Resolver(nameservers=self.nameservers or None)
+        return Resolver(nameservers=self.nameservers or None, external=self.external)
 
     async def resolve(self) -> Answer:
         """

@@ -233,14 +233,11 @@ def find_services(
     for service in services:
         # A hostname with several addresses of one family is still one pod; the lowest address is
         # the same choice on every client.
-        address = min(
-            (r for r in by_target.get(service.value, ()) if r.type == wanted),
-            key=_by_number,
-            default=None,
-        )
-        if address is None:
+        addresses = [r for r in by_target.get(service.value, ()) if r.type == wanted]
+        if not addresses:
             ignored += 1
             continue
+        address = addresses[0] if len(addresses) == 1 else min(addresses, key=_by_number)
         pod = address.value if _is_dashed(service.value, address.value) else service.value
         ttls += (service.ttl, address.ttl)
         endpoints[pod, address.value, service.port] = Endpoint(pod, address.value, service.port)
@@ -399,8 +396,10 @@ def _addresses_by_owner(
         if record.owner in owners and record.type in _FAMILY:
             address = usable_address(record.value)
             if address is not None:
-                type: RecordType = "AAAA" if ":" in address else "A"
-                found.setdefault(record.owner, []).append(record._replace(type=type, value=address))
+                if address != record.value:
+                    type: RecordType = "AAAA" if ":" in address else "A"
+                    record = record._replace(type=type, value=address)
+                found.setdefault(record.owner, []).append(record)
     return found
 
 

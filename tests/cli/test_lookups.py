@@ -78,6 +78,19 @@ def test_no_port_is_no_port(service: HeadlessService) -> None:
     assert {endpoint["port"] for endpoint in document["endpoints"]} == {None}
 
 
+def test_names_outside_of_the_services_own_need_an_option(service: HeadlessService) -> None:
+    """
+    The error of `resolve` without it says which name that was.
+    """
+    service.alias("db.prod", "web.prod.svc.cluster.local")
+    args = ("resolve", "db.prod", "--port", "80", "--nameserver", service.nameserver)
+
+    refused = run(*args)
+    assert refused.exit_code == 1
+    assert "web.prod.svc.cluster.local" in refused.stderr
+    assert "10.244.0.2" in run(*args, "--external").stdout
+
+
 def test_a_failed_lookup_is_one_line_on_standard_error(service: HeadlessService) -> None:
     """
     No traceback, nothing on standard output, exit code 1.
