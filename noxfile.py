@@ -16,6 +16,8 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 ROOT = Path(__file__).parent
 # What runs real servers has sessions of its own.
 NO_SERVERS = ["--ignore=tests/e2e", "--ignore=tests/conformance/live"]
+# Many tests wait for other processes: four at a time take half as long, on two cores too.
+SEVERAL = ["-n", "4"]
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 
 nox.needs_version = ">=2025.5.1"
@@ -52,15 +54,14 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every test that needs no server, on every CPython found."""
     install(session, "test")
-    session.run("pytest", *NO_SERVERS, *session.posargs)
+    session.run("pytest", *NO_SERVERS, *SEVERAL, *session.posargs)
 
 
 @nox.session
 def e2e(session: nox.Session) -> None:
-    """Against a real CoreDNS: `$COREDNS_BIN`, or `coredns` on the PATH."""
+    """Against a real CoreDNS and Unbound: `$COREDNS_BIN`, `$UNBOUND_BIN`, or on the PATH."""
     install(session, "test")
-    # They mostly wait: four at a time take less than half as long, on two cores too.
-    session.run("pytest", "tests/e2e", "-n", "4", *session.posargs)
+    session.run("pytest", "tests/e2e", *SEVERAL, *session.posargs)
 
 
 @nox.session(default=False)

@@ -396,8 +396,8 @@ def _addresses_by_owner(
         if record.owner in owners and record.type in _FAMILY:
             address = usable_address(record.value)
             if address is not None:
-                if address != record.value:
-                    type: RecordType = "AAAA" if ":" in address else "A"
+                type: RecordType = "AAAA" if ":" in address else "A"
+                if address != record.value or type != record.type:
                     record = record._replace(type=type, value=address)
                 found.setdefault(record.owner, []).append(record)
     return found
