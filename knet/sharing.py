@@ -12,15 +12,14 @@ A `Source` belongs to one event loop and lives as long as a ring holds it.
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
-from anyio.lowlevel import RunVar, checkpoint
+from anyio.lowlevel import RunVar
 
 from knet.endpoint import Endpoint
 from knet.errors import ResolveError
@@ -28,11 +27,9 @@ from knet.hashring import Placement
 from knet.resolver import Answer, Resolver, ResolverProtocol
 from knet.resolver.dns import Repeated
 from knet.resolver.names import Question
+from knet.slices import Slices, in_turns
 
 __all__ = ["Outcome", "Source", "source_of"]
-
-# A build gives way to other tasks after this many seconds of work.
-_SLICE = 0.00025
 
 Make = Callable[[tuple[Endpoint, ...]], Placement[Endpoint]]
 
@@ -157,21 +154,9 @@ class _Build:
 async def _built(
     empty: Placement[Endpoint], endpoints: tuple[Endpoint, ...]
 ) -> Placement[Endpoint]:
-    replacing: Callable[..., Generator[None, None, Placement[Endpoint]]] | None
+    replacing: Callable[..., Slices[Placement[Endpoint]]] | None
     replacing = getattr(empty, "replacing", None)
-    if replacing is None:
-        return empty.replace(endpoints)
-    steps = replacing(endpoints)
-    began = time.perf_counter()
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            placement: Placement[Endpoint] = done.value
-            return placement
-        if time.perf_counter() - began > _SLICE:
-            await checkpoint()
-            began = time.perf_counter()
+    return empty.replace(endpoints) if replacing is None else await in_turns(replacing(endpoints))
 
 
 _sources: RunVar[WeakValueDictionary[tuple[Resolver, Question], Source]] = RunVar("knet_sources")

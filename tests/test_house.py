@@ -23,6 +23,7 @@ ROOT = Path(knet.__file__).parent
 ROOMS = [
     "knet.errors",
     "knet.endpoint",
+    "knet.slices",
     "knet.hashring",
     "knet.resolver",
     "knet.refresh",

@@ -14,7 +14,8 @@ from itertools import islice
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from knet.hashring.hashing import encode_key, xxh64
-from knet.hashring.placement import check_count, check_hash, exhaust, key_list, name_of, no_members
+from knet.hashring.placement import check_count, check_hash, key_list, name_of, no_members
+from knet.slices import exhaust
 
 __all__ = ["BasePlacement"]
 

@@ -26,7 +26,6 @@ __all__ = [
     "check_distinct",
     "check_hash",
     "check_weight",
-    "exhaust",
     "in_order",
     "key_list",
     "name_of",
@@ -309,18 +308,6 @@ def key_list(keys: Iterable[str | bytes]) -> list[str | bytes] | tuple[str | byt
     if isinstance(keys, (str, bytes)):
         raise TypeError(f"keys must be an iterable of keys, not one {type(keys).__name__}")
     return list(keys)
-
-
-def exhaust(slices: Generator[None, None, T]) -> T:
-    """
-    Run *slices* to the end in one go and return what they made.
-    """
-    while True:
-        try:
-            next(slices)
-        except StopIteration as stop:
-            made: T = stop.value
-            return made
 
 
 def no_members(members: Collection[object]) -> NoEndpoints:

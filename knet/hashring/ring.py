@@ -79,11 +79,11 @@ from knet.hashring.placement import (
     canonical,
     check_count,
     check_hash,
-    exhaust,
     key_list,
     name_of,
     no_members,
 )
+from knet.slices import exhaust
 
 __all__ = ["HashRing", "check_options", "point_count", "shift_of"]
 

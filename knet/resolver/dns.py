@@ -43,11 +43,12 @@ from knet.resolver.records import (
     Record,
     addresses_of,
     dangling_alias,
-    find_addresses,
-    find_services,
+    finding_addresses,
+    finding_services,
+    missing_targets,
     only_known,
-    targets_without_address,
 )
+from knet.slices import in_turns
 
 __all__ = ["SRV", "Repeated", "Resolver", "lookup_host", "lookup_srv"]
 
@@ -338,11 +339,11 @@ class Resolver:
                     same = only_known(name, reply.answer, type=type, known=known)
                     if same is not None:
                         return replace(same, endpoints=before.endpoints)
-                found = self._addresses(name, reply, type, question.port)
+                found = await self._addresses(name, reply, type, question.port)
                 if not found.endpoints:
                     whole = await self._with_alias(engine, name, type, reply)
                     if whole is not reply:
-                        found = self._addresses(name, whole, type, question.port)
+                        found = await self._addresses(name, whole, type, question.port)
             except NoData as error:
                 nothing = nothing or error
                 continue
@@ -352,8 +353,11 @@ class Resolver:
         assert nothing is not None
         raise nothing
 
-    def _addresses(self, name: str, reply: Reply, type: QueryType, port: int | None) -> Found:
-        return find_addresses(name, reply.answer, type=type, port=port, external=self._external)
+    async def _addresses(self, name: str, reply: Reply, type: QueryType, port: int | None) -> Found:
+        external = self._external
+        return await in_turns(
+            finding_addresses(name, reply.answer, type=type, port=port, external=external)
+        )
 
     async def _ask_services(
         self, engine: Engine, name: str, port: str, question: Question
@@ -362,18 +366,16 @@ class Resolver:
         reply = await engine.ask(owner, "SRV")
         reply = await self._with_alias(engine, owner, "SRV", reply)
         additional = list(reply.additional)
+        family, external = question.family, self._external
         failure: ResolveError | None = None
         asked: set[str] = set()
         while True:
             # Twice at most: what the first round finds may decide the family.
-            found = find_services(
-                owner, reply.answer, additional, family=question.family, external=self._external
-            )
+            section = (owner, reply.answer, additional)
+            found = await in_turns(finding_services(*section, family=family, external=external))
             if not found.ignored:  # none is without an address
                 break
-            missing = targets_without_address(
-                owner, reply.answer, additional, family=question.family, external=self._external
-            )
+            missing = await in_turns(missing_targets(*section, family=family, external=external))
             targets = [target for target in missing if target not in asked]
             if not targets:
                 break

@@ -26,6 +26,7 @@ from typing import Literal, NamedTuple
 
 from knet.endpoint import Endpoint
 from knet.resolver.names import Family, is_hostname, is_within
+from knet.slices import Slices, exhaust
 
 __all__ = [
     "Found",
@@ -36,12 +37,18 @@ __all__ = [
     "distinct_names",
     "find_addresses",
     "find_services",
+    "finding_addresses",
+    "finding_services",
+    "missing_targets",
     "only_known",
     "targets_without_address",
     "usable_address",
 ]
 
 RecordType = Literal["A", "AAAA", "SRV", "CNAME"]
+
+# An event loop gets its turn after as many records; 64 of them take about 0.1 ms.
+_A_FEW = 64
 
 # A chain longer than this is a mistake or an attack; resolvers stop at 8 to 16.
 _MAX_ALIASES = 8
@@ -116,10 +123,26 @@ def find_addresses(
 
     With *external*, CNAMEs may lead out of the domain *name*.
     """
+    return exhaust(finding_addresses(name, records, type=type, port=port, external=external))
+
+
+def finding_addresses(
+    name: str,
+    records: Sequence[Record],
+    *,
+    type: RecordType,
+    port: int | None = None,
+    external: bool = False,
+) -> Slices[Found]:
+    """
+    Do as `find_addresses` does, and pause after every few records.
+    """
     owners, ttls, outside = _follow(name, records, _canonical(name), external)
     endpoints: dict[str, Endpoint] = {}
     ignored = 0
-    for record in records:
+    for number, record in enumerate(records):
+        if not number % _A_FEW:
+            yield
         if record.type == "CNAME":
             continue
         address = usable_address(record.value) if record.type == type else None
@@ -193,11 +216,25 @@ def targets_without_address(
     target, so a target counts as known by an address of the family that will be taken. One whose
     hostname is made up from its address has no other address.
     """
+    return exhaust(missing_targets(name, answer, additional, family=family, external=external))
+
+
+def missing_targets(
+    name: str,
+    answer: Sequence[Record],
+    additional: Collection[Record],
+    *,
+    family: Family = "auto",
+    external: bool = False,
+) -> Slices[tuple[str, ...]]:
+    """
+    Do as `targets_without_address` does, and pause after every few records.
+    """
     domain = _service_of(name)
     owners, _, _ = _follow(name, answer, domain, external)
-    services, _ = _services(owners, answer, domain, external)
+    services, _ = yield from _services(owners, answer, domain, external)
     targets = {r.value for r in services}
-    by_target = _addresses_by_owner(additional, targets)
+    by_target = yield from _addresses_by_owner(additional, targets)
     given = [r for found in by_target.values() for r in found]
     wanted = _type_of(family, given)
     known = {r.owner for r in given if r.type == wanted or _is_dashed(r.owner, r.value)}
@@ -222,15 +259,31 @@ def find_services(
         family: `"auto"` takes IPv4 addresses if the answer has any, else IPv6, for all alike.
         external: CNAMEs and targets may lie outside of the service's own domain.
     """
+    return exhaust(finding_services(name, answer, additional, family=family, external=external))
+
+
+def finding_services(
+    name: str,
+    answer: Sequence[Record],
+    additional: Collection[Record],
+    *,
+    family: Family = "auto",
+    external: bool = False,
+) -> Slices[Found]:
+    """
+    Do as `find_services` does, and pause after every few records.
+    """
     domain = _service_of(name)
     owners, ttls, outside = _follow(name, answer, domain, external)
-    services, outsiders = _services(owners, answer, domain, external)
+    services, outsiders = yield from _services(owners, answer, domain, external)
     ignored = sum(r.type == "SRV" for r in answer) - len(services)
-    by_target = _addresses_by_owner(additional, {r.value for r in services})
+    by_target = yield from _addresses_by_owner(additional, {r.value for r in services})
     wanted = _type_of(family, (r for found in by_target.values() for r in found))
 
     endpoints: dict[tuple[str, str, int], Endpoint] = {}
-    for service in services:
+    for number, service in enumerate(services):
+        if not number % _A_FEW:
+            yield
         # A hostname with several addresses of one family is still one pod; the lowest address is
         # the same choice on every client.
         addresses = [r for r in by_target.get(service.value, ()) if r.type == wanted]
@@ -256,7 +309,7 @@ def addresses_of(target: str, records: Iterable[Record]) -> tuple[Record, ...]:
 
     However long an answer, no more of it needs to be kept until those for all targets are in.
     """
-    found = _addresses_by_owner(records, {target}).get(target, ())
+    found = exhaust(_addresses_by_owner(records, {target})).get(target, ())
     by_type = ([r for r in found if r.type == type] for type in _FAMILY)
     return tuple(min(those, key=_by_number) for those in by_type if those)
 
@@ -342,14 +395,16 @@ def _follow(
 
 def _services(
     owners: frozenset[str], answer: Iterable[Record], domain: str, external: bool
-) -> tuple[list[Record], list[str]]:
+) -> Slices[tuple[list[Record], list[str]]]:
     """
     Return the SRV records that count: of the preferred priority, with a port and a target that is a
     hostname; and the targets that do not because they lie outside of *domain*.
     """
     services: list[Record] = []
     outsiders: list[str] = []
-    for record in answer:
+    for number, record in enumerate(answer):
+        if not number % _A_FEW:
+            yield
         if (
             record.type == "SRV"
             and record.owner in owners
@@ -390,9 +445,11 @@ def _type_of(family: Family, records: Iterable[Record]) -> RecordType:
 
 def _addresses_by_owner(
     records: Iterable[Record], owners: Collection[str]
-) -> dict[str, list[Record]]:
+) -> Slices[dict[str, list[Record]]]:
     found: dict[str, list[Record]] = {}
-    for record in records:
+    for number, record in enumerate(records):
+        if not number % _A_FEW:
+            yield
         if record.owner in owners and record.type in _FAMILY:
             address = usable_address(record.value)
             if address is not None:

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from knet.errors import ConfigError
 from knet.hashring import HashRing, Member, ring
 from knet.hashring.balance import level, limits_of, run_starts
-from knet.hashring.placement import Entry, exhaust
+from knet.hashring.placement import Entry
+from knet.slices import exhaust
 from tests.hashring.reference import ReferenceRing, xxh64
 from tests.hashring.tools import (
     KEYS,

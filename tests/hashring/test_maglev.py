@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from knet.errors import ConfigError
 from knet.hashring import Maglev, Member, hash_key
-from knet.hashring.placement import exhaust
+from knet.slices import exhaust
 from tests.hashring.reference import xxh64
 from tests.hashring.tools import KEYS, sets_of_members
 

@@ -16,7 +16,7 @@ import pytest
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError, NoEndpoints
 from knet.hashring import HashRing, Member, hash_key, ring
-from knet.hashring.placement import exhaust
+from knet.slices import exhaust
 from tests.hashring.tools import KEYS, sixteenths, use_hash
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knet.hashring import HashRing, Member, ring
-from knet.hashring.placement import exhaust
+from knet.slices import exhaust
 from tests.hashring.reference import ReferenceRing, xxh64
 from tests.hashring.tools import (
     KEYS,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,9 +24,13 @@ from knet.resolver.records import (
     distinct_names,
     find_addresses,
     find_services,
+    finding_addresses,
+    finding_services,
+    missing_targets,
     targets_without_address,
     usable_address,
 )
+from knet.slices import Slices
 
 WEB = "web.prod.svc.cluster.local"
 HTTP = f"_http._tcp.{WEB}"
@@ -121,6 +126,29 @@ def test_records_of_another_type_are_left_out_and_counted() -> None:
 def test_an_answer_without_a_usable_record_has_no_ttl() -> None:
     assert find_addresses(WEB, [], type="A") == Found()
     assert find_addresses(WEB, [a("0.0.0.0")], type="A") == Found(ignored=1)
+
+
+def test_large_answers_are_read_with_pauses() -> None:
+    """
+    A thousand records take milliseconds, and the event loop has other things to do.
+    """
+    given = [f"10.{n // 250}.0.{n % 250 + 1}" for n in range(1000)]
+    addresses = [a(address) for address in given]
+    services = [srv(f"web-{n}.{WEB}") for n in range(1000)]
+    glue = [a(address, owner=f"web-{n}.{WEB}") for n, address in enumerate(given)]
+    readings: list[tuple[object, Slices[Any]]] = [
+        (find_addresses(WEB, addresses, type="A"), finding_addresses(WEB, addresses, type="A")),
+        (find_services(HTTP, services, glue), finding_services(HTTP, services, glue)),
+        (targets_without_address(HTTP, services, []), missing_targets(HTTP, services, [])),
+    ]
+
+    def read(slices: Slices[Any]) -> Slices[None]:
+        read_so.append((yield from slices))
+
+    for found, slices in readings:
+        read_so: list[object] = []
+        assert len(list(read(slices))) >= 1000 / 64
+        assert read_so == [found]
 
 
 # --- aliases

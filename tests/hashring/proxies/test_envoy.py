@@ -12,9 +12,9 @@ from knet.endpoint import Endpoint
 from knet.errors import ConfigError
 from knet.hashring import Maglev, Member, hash_key
 from knet.hashring.hashing import xxh64
-from knet.hashring.placement import exhaust
 from knet.hashring.proxies import EnvoyMaglev, EnvoyRing
 from knet.hashring.proxies.murmur import murmur2_64
+from knet.slices import exhaust
 from tests.hashring.tools import KEYS
 
 PODS = [Endpoint(f"web-{number}", f"10.0.0.{number}", 8080) for number in range(1, 8)]
