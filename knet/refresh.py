@@ -56,8 +56,9 @@ _LONGEST_CACHED = 60.0
 # often in a row that chance would do it once in this many times is not there any more.
 _ODDS = 1e9
 
-# Only answers near the limit of a DNS message are such samples. Of fewer, each failure counts.
+# An answer that was cut off is larger than this; and this many take turns in shuffled ones.
 _LEAST_SAMPLE = 256
+_LEAST_TURNOVER = 16
 
 # Four times what fits in a DNS message. A ring that hears only cut-off answers grows no further.
 _MOST_HELD = 16_384
@@ -86,7 +87,8 @@ class RefreshPolicy:
       and the second is asked for 1 s after the first;
     - a blip of NXDOMAIN or of empty answers is not felt below 30 s; after that the ring is empty,
       and refills with the first answer that names a pod;
-    - a DNS outage is never felt by `get`; when it ends, the ring has caught up within 30 s.
+    - a DNS outage is never felt by `get`; when it ends, the ring has caught up within 30 s, or 35 s
+      where the servers were silent.
 
     A cache between knet and the cluster adds what it holds: the TTL, at most.
 
@@ -94,8 +96,9 @@ class RefreshPolicy:
         interval: Seconds between lookups, at most. A shorter TTL shortens it.
         min_interval: Seconds between lookups, at least, whatever the TTL; also how often
             `Ring.refresh` asks. Above *interval*, *interval* counts.
-        jitter: Every wait is longer by up to this part of itself, at random, so that clients do not
-            keep step. Never shorter: that would hit a cache just before it expires.
+        jitter: Every wait after an answer is longer by up to this part of itself, at random, so that
+            clients do not keep step. Never shorter: that would hit a cache just before it expires.
+            After a failure it is between half and all of what was planned.
         retry: Seconds before the first retry after a failure; doubled for each further one.
             Envoy's `dns_failure_refresh_rate.base_interval`.
         max_retry: Seconds that a retry is delayed at most.
@@ -150,6 +153,7 @@ class Belief:
         missing: Of those, by name, the ones that the last answers left out, and how many in a row.
         gone_at: When the answers began to say that there is nothing, or `None`.
         gone: How many of them in a row.
+        gone_of: Of what they say so: of all endpoints, or of those at IPv4 addresses.
         failures: How many lookups in a row gave no answer.
         resolved_at: When an answer last named an endpoint, or `None`: never yet.
         newest: What the newest answer so far named.
@@ -163,6 +167,7 @@ class Belief:
     missing: Mapping[str, int] = field(default_factory=lambda: _NONE)
     gone_at: float | None = None
     gone: int = 0
+    gone_of: Literal["all", "ipv4"] = "all"
     failures: int = 0
     resolved_at: float | None = None
     newest: tuple[Endpoint, ...] = ()
@@ -208,17 +213,18 @@ def decide(
         jitter: Drawn from `[0, 1)`.
     """
     if isinstance(outcome, Answer) and outcome.endpoints:
-        if _leaves_ipv4(belief.endpoints, outcome.endpoints):
-            doubted = _told_nothing(belief, now, policy, jitter, hold=_MOST_FAMILY_HOLD)
+        if not _leaves_ipv4(belief.endpoints, outcome.endpoints):
+            return _told(belief, outcome, now, policy, jitter)
+        if outcome.complete:
+            doubted = _told_nothing(belief, now, policy, jitter, of="ipv4")
             if doubted.belief.endpoints:
                 return doubted
-            belief = doubted.belief
-        return _told(belief, outcome, now, policy, jitter)
-    if isinstance(outcome, NameNotFound | NoData) or (
+            return _told(doubted.belief, outcome, now, policy, jitter)
+    elif isinstance(outcome, NameNotFound | NoData) or (
         isinstance(outcome, Answer) and outcome.complete
     ):
-        return _told_nothing(belief, now, policy, jitter)
-    # A failure; so is an answer that was cut off before it named anyone.
+        return _told_nothing(belief, now, policy, jitter, of="all")
+    # A failure; so is an answer that was cut off before it named anyone, or anyone of IPv4.
     failures = belief.failures + 1
     backoff = policy.retry * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
     most = policy.max_retry
@@ -244,12 +250,12 @@ def _told(
     # the two, cannot be told by them: what was heard before is not younger for less. Nor is it older,
     # so nobody whom it names is removed.
     margin = _TTL_UNIT if named == belief.superseded else 0.0
-    is_newest = expires_at >= belief.expires_at + margin or _is_news(belief, named)
+    is_newest = expires_at >= belief.expires_at + margin or _is_news(belief, named, now)
     is_as_young = expires_at >= belief.expires_at
     after = replace(belief, gone_at=None, gone=0, failures=0, resolved_at=now)
     # For the same reason the expiry of one and the same answer seems to move about a little.
     if is_newest or named == belief.newest or not belief.endpoints:
-        after = _merged(after, named, answer.complete, now, policy)
+        after = _merged(after, named, answer, now, policy)
     elif is_as_young and belief.missing:
         there = {e.name for e in named}
         doubted = {name: n for name, n in belief.missing.items() if name not in there}
@@ -263,7 +269,7 @@ def _told(
     return Decision(after, "fresh", wait * (1 + policy.jitter * jitter))
 
 
-def _is_news(belief: Belief, named: tuple[Endpoint, ...]) -> bool:
+def _is_news(belief: Belief, named: tuple[Endpoint, ...], now: float) -> bool:
     """
     Does *named* hold anybody who is not believed, and was not believed lately?
     """
@@ -271,11 +277,22 @@ def _is_news(belief: Belief, named: tuple[Endpoint, ...]) -> bool:
         return False
     known = {e.name: e for e in belief.endpoints}
     strangers = [e for e in named if known.get(e.name) != e]
-    return any(e not in belief.left for e in strangers)
+    return any(now - belief.left.get(e, -math.inf) >= _LONGEST_CACHED for e in strangers)
+
+
+def _lately(
+    belief: Belief, believed: Mapping[str, Endpoint], now: float
+) -> Mapping[Endpoint, float]:
+    """
+    Return who left lately, once those are *believed*, by name.
+    """
+    left = {e: at for e, at in belief.left.items() if now - at < _LONGEST_CACHED}
+    left |= {e: now for e in belief.endpoints if believed.get(e.name) is not e}
+    return MappingProxyType(dict(list(left.items())[-_MOST_HELD:]))
 
 
 def _merged(
-    belief: Belief, named: tuple[Endpoint, ...], complete: bool, now: float, policy: RefreshPolicy
+    belief: Belief, named: tuple[Endpoint, ...], answer: Answer, now: float, policy: RefreshPolicy
 ) -> Belief:
     """
     Return what is believed of the endpoints once *named* were.
@@ -286,45 +303,48 @@ def _merged(
     unseen: dict[str, int] = {}
     merged = {e.name: e for e in named}
     taken = {(e.address, e.port) for e in named}
+    # The same once more, as from a cache, is no second sample; nor is what failures have left.
+    is_sample = answer.cut_off and named != belief.newest
     for endpoint in belief.endpoints:
         name = endpoint.name
         there = merged.get(name)
         if there is None:
             if (endpoint.address, endpoint.port) in taken:
                 continue  # somebody else lives there now, so nobody has to confirm that it is gone
-            times = belief.missing.get(name, 0) + complete
+            times = belief.missing.get(name, 0) + answer.complete
             if times < policy.confirm:
                 merged[name] = endpoint
                 missing[name] = times
-                if not complete:
-                    unseen[name] = belief.unseen.get(name, 0) + 1
+                if not answer.complete:
+                    unseen[name] = belief.unseen.get(name, 0) + is_sample
         elif there == endpoint:
             merged[name] = endpoint  # the same object, so that snapshots share it
-    for name in _outlived(belief, len(named), len(merged), unseen):
+    for name in _outlived(belief, len(named), len(merged), unseen, is_sample):
         del merged[name], missing[name], unseen[name]
     changed = tuple(sorted(merged.values(), key=lambda e: e.name))
     after = replace(belief, missing=MappingProxyType(missing), unseen=MappingProxyType(unseen))
     if changed == belief.endpoints:
         return after
-    left = {e: at for e, at in belief.left.items() if now - at < _LONGEST_CACHED}
-    left |= {e: now for e in belief.endpoints if merged.get(e.name) is not e}
-    lately = dict(list(left.items())[-_MOST_HELD:])
-    return replace(after, endpoints=changed, left=MappingProxyType(lately))
+    return replace(after, endpoints=changed, left=_lately(belief, merged, now))
 
 
 def _outlived(
-    belief: Belief, sample: int, total: int, unseen: Mapping[str, int]
+    belief: Belief, size: int, total: int, unseen: Mapping[str, int], is_sample: bool
 ) -> tuple[str, ...]:
     """
-    Return which of the *unseen* are gone, going by a cut-off answer that named *sample* of *total*.
+    Return which of the *unseen* are gone, going by a cut-off answer that named *size* of *total*.
     """
     gone: list[str] = []
-    is_shuffled = any(name not in unseen for name in belief.unseen)  # some are back
-    if unseen and is_shuffled and sample >= _LEAST_SAMPLE:
+    # Of those whom the last answer was the first to leave out, most are there, and come back with
+    # their share of this one, if answers are shuffled.
+    fresh = [name for name, times in belief.unseen.items() if times == 1]
+    back = sum(name not in unseen for name in fresh)
+    is_shuffled = len(fresh) >= _LEAST_TURNOVER and back >= len(fresh) * size / total / 2
+    if unseen and is_sample and is_shuffled and size >= _LEAST_SAMPLE:
         chance = len(unseen) / total
         most = -math.log(_ODDS) / math.log(chance)
         gone = [name for name, times in unseen.items() if times > most]
-    surplus = total - len(gone) - max(_MOST_HELD, sample)
+    surplus = total - len(gone) - max(_MOST_HELD, size)
     if surplus > 0:
         rest = unseen.keys() - gone
         gone += sorted(rest, key=lambda name: (-unseen[name], name))[:surplus]
@@ -344,17 +364,25 @@ def _leaves_ipv4(believed: tuple[Endpoint, ...], named: tuple[Endpoint, ...]) ->
 
 
 def _told_nothing(
-    belief: Belief, now: float, policy: RefreshPolicy, jitter: float, *, hold: float = math.inf
+    belief: Belief,
+    now: float,
+    policy: RefreshPolicy,
+    jitter: float,
+    *,
+    of: Literal["all", "ipv4"],
 ) -> Decision:
     """
-    An answer that there is nothing: true at zero ready pods, and a common lie.
+    An answer that there is nothing, or nothing *of* IPv4: true at times, and a common lie.
     """
-    since = now if belief.gone_at is None else belief.gone_at
-    after = replace(belief, gone_at=since, gone=belief.gone + 1, failures=0)
+    since, times = now, 1
+    if belief.gone_at is not None and belief.gone_of == of:
+        since, times = belief.gone_at, belief.gone + 1
+    after = replace(belief, gone_at=since, gone=times, gone_of=of, failures=0)
     wait = policy.shortest  # whoever holds on, or has nothing yet, wants to know soon
-    held = now - since >= min(policy.empty_hold, hold)
-    if belief.endpoints and after.gone >= _EMPTY_ANSWERS and held:
-        after = replace(after, endpoints=(), missing=_NONE, unseen=_NONE)
+    hold = policy.empty_hold if of == "all" else min(policy.empty_hold, _MOST_FAMILY_HOLD)
+    if belief.endpoints and times >= _EMPTY_ANSWERS and now - since >= hold:
+        left = _lately(belief, {}, now)
+        after = replace(after, endpoints=(), missing=_NONE, unseen=_NONE, left=left)
     if not after.endpoints and after.resolved_at is not None:
         wait = policy.interval
     return Decision(after, _unconfirmed(after), wait * (1 + policy.jitter * jitter))

@@ -12,7 +12,6 @@ The life of a ring is one coroutine, `Ring._live`. `Ring.run` hands it to a nurs
 from __future__ import annotations
 
 import atexit
-import copy
 import logging
 import math
 import os
@@ -46,7 +45,7 @@ from knet.hashring.hashing import xxh64
 from knet.refresh import Belief, Decision, RefreshPolicy, State, decide
 from knet.resolver import Answer, Resolver, ResolverProtocol, StaticResolver
 from knet.resolver.names import Family, Protocol, Question
-from knet.sharing import Outcome, Source, source_of
+from knet.sharing import Build, Outcome, Source, copy_of, source_of
 from knet.snapshot import Change, Snapshot
 
 __all__ = ["Ring", "RingStats"]
@@ -178,6 +177,7 @@ class Ring:
         "_attempts",
         "_background",
         "_belief",
+        "_build",
         "_changed",
         "_claimed",
         "_closed",
@@ -203,6 +203,7 @@ class Ring:
         "_start_timeout",
         "_state",
         "_token",
+        "_wait",
     )
 
     def __init__(
@@ -246,7 +247,9 @@ class Ring:
         self._background: Background | None = None
         self._token: object = None
         self._source: Source | None = None
+        self._build: Build | None = None
         self._due = 0.0
+        self._wait = 0.0
         self._last_began: float | None = None
         self._heard_at = -math.inf
         self._last_error: str | None = None
@@ -421,8 +424,8 @@ class Ring:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"{self!r} is a task, a channel and a loop: it cannot be pickled or copied; send its "
-            "snapshot, or open another ring there"
+            f"{self!r} cannot be pickled or copied, since it has a task running; send its snapshot, "
+            "or open another ring there"
         )
 
     def __repr__(self) -> str:
@@ -456,7 +459,7 @@ class Ring:
         await attempt.over.wait()
         if attempt.error is not None:
             # Several callers may wait: each raises a copy of its own.
-            raise copy.copy(attempt.error) from attempt.error
+            raise copy_of(attempt.error) from attempt.error
         return self.snapshot
 
     def changes(self) -> AsyncIterator[Change]:
@@ -578,8 +581,10 @@ class Ring:
                     self._source = source_of(self._resolver, self._question, self._options)
                     await self._find_first()
                     task_status.started(self)
-                    while self._closed is None:  # else this is a fork's copy of the task
+                    while True:
                         await self._rest()
+                        if self._state == "closed":
+                            break  # this is a fork's copy of the task
                         await self._attempt()
         except BaseException as error:
             if isinstance(error, ResolveError):
@@ -635,8 +640,13 @@ class Ring:
         began = anyio.current_time()
         since = began
         if self._last_began is not None and not self._asked.is_set():
-            # Nobody is in a hurry: what another ring has just heard will do, if it is news.
-            since = began - self._policy.shortest
+            # Nobody is in a hurry: what another ring has heard will do, if it is newer than what
+            # this one has. The next lookup is due by the age of what was heard, so that no change
+            # is felt later for it, and rings of one name come to keep step.
+            shortest = self._policy.shortest
+            apart = 0.0 if self._belief.failures else shortest
+            oldest = began - max(shortest, self._wait / 2)
+            since = min(began, max(oldest, self._heard_at + apart))
         self._asked = anyio.Event()
         self._attempts += 1
         self._last_began = began
@@ -659,16 +669,16 @@ class Ring:
             if isinstance(outcome.result, Answer) and len(outcome.result.endpoints) > _MANY:
                 await checkpoint()
             decision = self._decide(outcome)
-            snapshot = await self._snapshot_of(decision.belief.endpoints)
+            snapshot, build = await self._snapshot_of(decision.belief.endpoints)
         except Exception as error:
             # Neither a resolver nor a placement that a user brought may end a ring with its bugs.
             if not self._belief.failures:
-                _logger.exception("%s: %s failed", self._question, self._resolver)
+                _logger.exception("%s: its resolver or its placement failed", self._question)
             failure = error
             told = ResolveError(f"{self._resolver!r} raised {error!r}")
             outcome = Outcome(told, began, anyio.current_time())
             decision = self._decide(outcome)
-            snapshot = self._snapshot
+            snapshot, build = self._snapshot, self._build
         if isinstance(outcome.result, ResolveError):
             self._failures[outcome.result.kind] += 1
             self._last_error = _on_one_line(str(outcome.result))
@@ -676,6 +686,7 @@ class Ring:
             self._note(outcome.result)
         self._heard_at = outcome.asked_at
         self._query_seconds = outcome.told_at - outcome.asked_at
+        self._build = build
         self._believe(decision, snapshot, outcome)
         return failure
 
@@ -701,28 +712,36 @@ class Ring:
             jitter=random.random(),
         )
 
-    async def _snapshot_of(self, endpoints: tuple[Endpoint, ...]) -> Snapshot | None:
+    async def _snapshot_of(
+        self, endpoints: tuple[Endpoint, ...]
+    ) -> tuple[Snapshot | None, Build | None]:
         """
-        Return the snapshot of *endpoints*: the present one, if nothing changed.
+        Return the snapshot of *endpoints*, and what it was built as: the present one, if nothing
+        changed.
         """
         present = self._snapshot
         if endpoints is self._belief.endpoints:
-            return present
+            return present, self._build
         if len(endpoints) > _MANY:
             await checkpoint()
         assert self._source is not None
-        placement = await self._source.place(self._make, self._empty, endpoints)
+        build = await self._source.build(self._make, self._empty, endpoints)
+        assert build.placement is not None
         if len(endpoints) > _MANY:
             await checkpoint()
-        return Snapshot(placement, generation=1 if present is None else present.generation + 1)
+        generation = 1 if present is None else present.generation + 1
+        return Snapshot(build.placement, generation=generation), build
 
     def _believe(self, decision: Decision, snapshot: Snapshot | None, outcome: Outcome) -> None:
         """
         Make it so. Nothing here awaits: readers see all of it or none.
         """
+        if self._closed is not None:
+            return  # this is a fork's copy of the task
         before, state = self._snapshot, self._state
         self._belief = decision.belief
         self._due = outcome.told_at + decision.wait
+        self._wait = decision.wait
         self._state = decision.state
         if snapshot is not before:
             self._snapshot = snapshot
@@ -755,6 +774,7 @@ class Ring:
             self._state = "closed"
             self._snapshot = None
             self._source = None
+            self._build = None
             self._belief = Belief()
             self._next.finish(RingClosed(f"{self!r} was closed"))
             self._changed.set()

@@ -15,7 +15,7 @@ import copy
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
@@ -29,7 +29,9 @@ from knet.resolver.dns import Repeated
 from knet.resolver.names import Question
 from knet.slices import Slices, in_turns
 
-__all__ = ["Outcome", "Source", "source_of"]
+__all__ = ["Build", "Outcome", "Source", "copy_of", "source_of"]
+
+E = TypeVar("E", bound=Exception)
 
 Make = Callable[[tuple[Endpoint, ...]], Placement[Endpoint]]
 
@@ -62,13 +64,13 @@ class Source:
     ) -> None:
         self._resolver = resolver
         self._look_up: Callable[[], Awaitable[Answer]]
-        if isinstance(resolver, Resolver) and type(resolver).resolve is Resolver.resolve:
+        if isinstance(resolver, Resolver) and _is_its_own(resolver):
             self._look_up = Repeated(resolver, question)
         else:
             self._look_up = partial(resolver.resolve, question.service, **options)
         self._flight: anyio.Event | None = None
         self._last: Outcome | None = None
-        self._builds: dict[int, _Build] = {}
+        self._builds: WeakValueDictionary[int, Build] = WeakValueDictionary()
 
     async def ask(self, since: float) -> Outcome:
         """
@@ -84,7 +86,7 @@ class Source:
             last = self._last
             if last is not None and last.asked_at >= since:
                 if isinstance(last.result, ResolveError):  # each raises one of its own
-                    return replace(last, result=copy.copy(last.result))
+                    return replace(last, result=copy_of(last.result))
                 return last
             if self._flight is None:
                 return await self._ask_now()
@@ -108,41 +110,43 @@ class Source:
             outcome = Outcome(result, asked_at, anyio.current_time())
             self._last = outcome
             if isinstance(result, ResolveError):  # without its traceback, and all that hangs on it
-                self._last = replace(outcome, result=copy.copy(result))
+                self._last = replace(outcome, result=copy_of(result))
         finally:
             self._flight = None
             over.set()
         return outcome
 
-    async def place(
+    async def build(
         self, make: Make, empty: Placement[Endpoint], endpoints: tuple[Endpoint, ...]
-    ) -> Placement[Endpoint]:
+    ) -> Build:
         """
         Return *empty*, which *make* made, with *endpoints* in it, built in slices if it can be.
+
+        Others can have it too for as long as somebody keeps what is returned.
         """
         while True:
             build = self._builds.get(id(make))
             if build is None or build.make is not make or build.endpoints != endpoints:
                 break
             if build.placement is not None:
-                return build.placement
+                return build
             await build.over.wait()
-        build = self._builds[id(make)] = _Build(make, endpoints)
+        build = self._builds[id(make)] = Build(make, endpoints)
         try:
-            placement = build.placement = await _built(empty, endpoints)
+            build.placement = await _built(empty, endpoints)
         finally:
             if build.placement is None and self._builds.get(id(make)) is build:
                 del self._builds[id(make)]
             build.over.set()
-        return placement
+        return build
 
 
-class _Build:
+class Build:
     """
-    The last placement that was begun with one *make*, and those who wait for it.
+    A *placement* of *endpoints*, once there is one, and those who wait for it.
     """
 
-    __slots__ = ("endpoints", "make", "over", "placement")
+    __slots__ = ("__weakref__", "endpoints", "make", "over", "placement")
 
     def __init__(self, make: Make, endpoints: tuple[Endpoint, ...]) -> None:
         self.make = make
@@ -157,6 +161,28 @@ async def _built(
     replacing: Callable[..., Slices[Placement[Endpoint]]] | None
     replacing = getattr(empty, "replacing", None)
     return empty.replace(endpoints) if replacing is None else await in_turns(replacing(endpoints))
+
+
+def copy_of(error: E) -> E:
+    """
+    Return *error* without what hangs on it: traceback, cause, context.
+
+    A class of a user's that copies badly is passed on as it is.
+    """
+    try:
+        return copy.copy(error)
+    except Exception:  # noqa: BLE001 - whatever its __init__ raises
+        return error
+
+
+_resolve = Resolver.resolve
+
+
+def _is_its_own(resolver: Resolver) -> bool:
+    """
+    Does *resolver* look up as `Resolver` does, with no other `resolve` put in its place?
+    """
+    return type(resolver).resolve is _resolve and "resolve" not in vars(resolver)
 
 
 _sources: RunVar[WeakValueDictionary[tuple[Resolver, Question], Source]] = RunVar("knet_sources")

@@ -409,6 +409,28 @@ def test_ipv6_alone_counts_as_nothing_until_the_hold_is_over(empty_hold: float) 
     assert moved.state == "fresh"
 
 
+def test_nothing_at_all_and_nothing_of_ipv4_are_different_stories() -> None:
+    """
+    Neither counts towards the hold of the other.
+    """
+    held = after(Answer([A, B]), *(5, Answer(SIX)) * 5, 5, NOT_THERE, 1, NOT_THERE)
+    assert held.belief.endpoints == (A, B)
+
+    never = RefreshPolicy(empty_hold=math.inf)
+    held = after(Answer([A, B]), *(5, NOT_THERE) * 100, 1, Answer(SIX), policy=never)
+    assert held.belief.endpoints == (A, B)
+
+
+def test_ipv6_alone_in_an_incomplete_answer_is_a_failure() -> None:
+    """
+    The addresses of both families were on their way, and those of one got lost.
+    """
+    decision = after(Answer([A, B]), *(5, Answer(SIX, complete=False)) * 100)
+
+    assert decision.belief.endpoints == (A, B)
+    assert decision.state == "stale"
+
+
 def test_a_mixture_and_a_return_to_ipv4_are_believed_at_once() -> None:
     """
     Only what would move every key is doubted.
@@ -478,6 +500,18 @@ def test_somebody_whom_nobody_named_before_is_news_however_old_the_answer_looks(
     assert decision.belief.endpoints == (C, D)
 
 
+def test_who_left_long_ago_is_news_again() -> None:
+    """
+    Beside a server that makes up TTLs, all that is true looks old.
+    """
+    made_up = Answer([A], ttl=30)
+    gone = after(Answer([A, B], ttl=5), 6, Answer([A], ttl=5), 1, Answer([A], ttl=5)).belief
+    assert gone.endpoints == (A,)
+
+    back = after(*(5, made_up) * 20, 1, Answer([A, B], ttl=5), belief=gone)
+    assert back.belief.endpoints == (A, B)
+
+
 def test_somebody_who_left_lately_is_no_news() -> None:
     """
     Another cache names the old ones for as long as it keeps them, and brings nobody back.
@@ -495,7 +529,7 @@ def test_somebody_who_left_lately_is_no_news() -> None:
 
 
 def shuffled(pods: tuple[Endpoint, ...], size: int, chance: random.Random) -> Answer:
-    return Answer(chance.sample(pods, size), ttl=0, complete=False)
+    return Answer(chance.sample(pods, size), ttl=0, complete=False, cut_off=True)
 
 
 @pytest.mark.weather("The answer is as large as DNS can carry")
@@ -527,9 +561,41 @@ def test_answers_that_are_always_cut_off_at_the_same_place_remove_nothing() -> N
     A server that does not shuffle never names the others, who are there all the same.
     """
     pods = endpoints(400)
-    decision = after(Answer(pods, ttl=0), *(5, Answer(pods[:300], ttl=0, complete=False)) * 500)
-
+    always = Answer(pods[:300], ttl=0, complete=False, cut_off=True)
+    decision = after(Answer(pods, ttl=0), *(5, always) * 500)
     assert decision.belief.endpoints == pods
+
+    # One of them goes, so that another one gets its place, and comes back.
+    without = Answer(pods[1:301], ttl=0, complete=False, cut_off=True)
+    decision = after(*(5, always, 5, without) * 100, belief=decision.belief)
+    assert decision.belief.endpoints == pods
+
+
+def test_a_cut_off_answer_that_comes_again_is_no_second_sample() -> None:
+    """
+    A cache gives it to everybody until it expires.
+    """
+    chance = random.Random(7)
+    pods = endpoints(500)
+    belief = after(Answer(pods, ttl=0)).belief
+    for number in range(50):
+        answer = shuffled(pods, 400, chance)
+        for _ in range(6):
+            belief = decide(belief, answer, now=5 * number, policy=POLICY).belief
+            assert belief.endpoints == pods
+
+
+def test_what_failures_have_left_is_no_sample() -> None:
+    """
+    Of 400 pods the addresses of about 300 can be had, and it is always the same ones that cannot.
+    """
+    chance = random.Random(8)
+    pods = endpoints(400)
+    belief = after(Answer(pods, ttl=0)).belief
+    for number in range(300):
+        answer = Answer(pods[: chance.randint(295, 340)], ttl=0, complete=False)
+        belief = decide(belief, answer, now=5 * number, policy=POLICY).belief
+        assert belief.endpoints == pods
 
 
 @pytest.mark.parametrize("size", [1, 10, 255])
@@ -553,7 +619,8 @@ def test_a_ring_that_hears_only_cut_off_answers_stops_growing() -> None:
     everybody = endpoints(60_000)
     belief = Belief()
     for number in range(15):
-        answer = Answer(everybody[number * 4000 : (number + 1) * 4000], ttl=0, complete=False)
+        pods = everybody[number * 4000 : (number + 1) * 4000]
+        answer = Answer(pods, ttl=0, complete=False, cut_off=True)
         belief = decide(belief, answer, now=number, policy=POLICY).belief
 
     assert len(belief.endpoints) == len(belief.missing) + 4000 == 16_384

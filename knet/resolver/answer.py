@@ -26,9 +26,11 @@ class Answer:
         endpoints: Sorted, each name once; any iterable of endpoints may be given.
         ttl: Seconds that the servers say the answer is good for, or `None` where nobody said.
         complete: False where endpoints are known or likely to be missing, as in an answer that was
-            cut off; a ring adds what such an answer names and removes nothing for it.
+            cut off; a ring adds what such an answer names and removes nobody for not being in it.
         name: The absolute DNS name that answered, or `""`.
         ignored: How many records were left out: foreign, unusable or out of family.
+        cut_off: True where it is incomplete because a message holds no more, and for no other
+            reason: what it names is then a sample of what there is.
 
     Raises:
         ConfigError: Two different endpoints have one name, or *ttl* is not a number (NaN).
@@ -40,6 +42,7 @@ class Answer:
     complete: bool
     name: str
     ignored: int
+    cut_off: bool
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Answer:
         complete: bool = True,
         name: str = "",
         ignored: int = 0,
+        cut_off: bool = False,
     ) -> None:
         if ttl is not None and ttl != ttl:  # it compares with nothing, and would stop a clock
             raise ConfigError(f"ttl must be a number of seconds or None, got {ttl}")
@@ -57,8 +61,9 @@ class Answer:
         put(self, "complete", complete)
         put(self, "name", name)
         put(self, "ignored", ignored)
+        put(self, "cut_off", cut_off)
 
-    def renewed(self, ttl: float | None, *, complete: bool = True) -> Self:
+    def renewed(self, ttl: float | None, *, complete: bool = True, cut_off: bool = False) -> Self:
         """
         Return an answer with the very same endpoints and name, as a later lookup gave it.
         """
@@ -69,6 +74,7 @@ class Answer:
         put(answer, "complete", complete)
         put(answer, "name", self.name)
         put(answer, "ignored", 0)
+        put(answer, "cut_off", cut_off)
         return answer
 
 

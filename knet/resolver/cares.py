@@ -16,7 +16,8 @@ What c-ares does behind one's back, and what is done about it here:
   what is left over when the interpreter exits is closed then.
 - Its thread does not survive a fork, and a query in the child would wait for ever. An engine
   belongs to the process that made it; another process makes its own. Nor does pycares's thread
-  survive that tears closed channels down, so a forked process opens each engine once and keeps it.
+  survive that tears closed channels down, so a forked process opens each engine once for each event
+  loop, and keeps it to its end. To revive that thread would tear down what is the parent's.
 - Its callback runs in its own thread and holds the channel's lock: it may only leave a note.
 - More than a few hundred queries at once overflow a UDP socket's buffer: at most 64 fly.
 """
@@ -166,10 +167,9 @@ class Engine:
         """
         async with self._free:
             key = name, type
-            # The second bound keeps c-ares's cache small, which itself forgets nothing in time.
-            if key in self._cached or key in self._flying or len(self._cached) > _MOST_CACHED:
-                self.flush()
-            return await self._query(name, type)
+            # The last bound keeps c-ares's cache small, which itself forgets nothing in time.
+            known = key in self._cached or key in self._flying or len(self._cached) > _MOST_CACHED
+            return await self._query(name, type, flush=known)
 
     async def query(self, name: str, type: QueryType) -> Reply:
         """
@@ -181,9 +181,11 @@ class Engine:
         async with self._free:
             return await self._query(name, type)
 
-    async def _query(self, name: str, type: QueryType) -> Reply:
+    async def _query(self, name: str, type: QueryType, *, flush: bool = False) -> Reply:
         box = _Box(functools.partial(self._landed, (name, type)))
         try:
+            if flush:
+                self.flush()
             self._driver.ask(name, type, box)
         except RuntimeError as error:
             raise ResolverClosed(

@@ -8,6 +8,7 @@ which records to ask for, which spelling of a name was the right one, and nothin
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -289,15 +290,16 @@ class Resolver:
                     # This is the one that is there, so the next one may be somebody else's too.
                     raise _leads_outside(engine, name, question, found, missing)
                 if len(spellings) > 1:
-                    self._pinned[question.service] = _Pin(name, anyio.current_time())
+                    self._pinned[question.service] = _Pin(name, time.monotonic())
                 if before is not None and found.endpoints is before.endpoints:
-                    return before.renewed(found.ttl, complete=found.complete)
+                    return before.renewed(found.ttl, complete=found.complete, cut_off=found.cut_off)
                 return Answer(
                     found.endpoints,
                     found.ttl,
                     found.complete,
                     name.removesuffix("."),
                     found.ignored,
+                    found.cut_off,
                 )
         assert missing is not None
         raise _explained(missing, question, spellings)
@@ -385,7 +387,7 @@ class Resolver:
             error = await self._ask_targets(engine, targets, additional, question.family)
             failure = failure or error
         if found.endpoints:
-            return found if failure is None else replace(found, complete=False)
+            return found if failure is None else replace(found, complete=False, cut_off=False)
         if failure is None and found.outside is not None:
             return found
         raise failure or _unusable(engine, owner, "SRV", found)
@@ -535,7 +537,7 @@ class Repeated:
         assert self._candidates is not None
         likeliest = self._candidates[0]
         pin = resolver._pinned.get(question.service)
-        now = anyio.current_time()
+        now = time.monotonic()  # a resolver may outlive an event loop, and with it its clock
         if pin is None or pin.name == likeliest or now - pin.checked_at < _CHECK_PIN:
             return None
         resolver._pinned[question.service] = _Pin(pin.name, now)

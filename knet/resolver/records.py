@@ -99,6 +99,7 @@ class Found:
         ttl: The shortest TTL, in seconds, of the records that were used; `None` if none was.
         complete: False where the answer looks cut off.
         ignored: How many records were of no use.
+        cut_off: True where the answer looks cut off by its size.
         outside: A name outside of the service's own domain that was therefore not followed, if any;
             of several the first of the alphabet.
     """
@@ -108,6 +109,7 @@ class Found:
     complete: bool = True
     ignored: int = 0
     outside: str | None = None
+    cut_off: bool = False
 
 
 def find_addresses(
@@ -152,12 +154,14 @@ def finding_addresses(
         ttls.append(record.ttl)
         if address not in endpoints:
             endpoints[address] = Endpoint(address, address, port)
+    cut_off = _size(name, records) >= _SUSPICIOUS_SIZE
     return Found(
         tuple(endpoints.values()),
         _shortest(ttls) if endpoints else None,
-        _size(name, records) < _SUSPICIOUS_SIZE,
+        not cut_off,
         ignored,
         outside,
+        cut_off,
     )
 
 
@@ -183,7 +187,8 @@ def only_known(
         return None
     if not known or {r.value for r in records} != known:
         return None
-    return Found((), _shortest(r.ttl for r in records), _size(name, records) < _SUSPICIOUS_SIZE)
+    cut_off = _size(name, records) >= _SUSPICIOUS_SIZE
+    return Found((), _shortest(r.ttl for r in records), not cut_off, cut_off=cut_off)
 
 
 def dangling_alias(
@@ -294,12 +299,14 @@ def finding_services(
         pod = address.value if _is_dashed(service.value, address.value) else service.value
         ttls += (service.ttl, address.ttl)
         endpoints[pod, address.value, service.port] = Endpoint(pod, address.value, service.port)
+    cut_off = _size(name, answer) >= _SUSPICIOUS_SIZE
     return Found(
         distinct_names(endpoints.values()),
         _shortest(ttls) if endpoints else None,
-        _size(name, answer) < _SUSPICIOUS_SIZE,
+        not cut_off,
         ignored,
         min(outsiders, default=outside),
+        cut_off,
     )
 
 
