@@ -11,17 +11,15 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
 
 import dns.exception
-import dns.message
-import dns.query
 import dns.rdatatype
 
-from .ports import HOST, reserve_port
+from .ports import HOST
+from .process import ServerProcess
 
 __all__ = ["ZONE", "CoreDNS", "find_binary"]
 
@@ -56,9 +54,9 @@ def find_binary() -> str | None:
     return found and str(Path(found).absolute())
 
 
-class CoreDNS:
+class CoreDNS(ServerProcess):
     """
-    One CoreDNS process; a context manager, inside which it may be stopped and started again.
+    One CoreDNS process.
 
     Args:
         binary: Path of the executable.
@@ -72,11 +70,9 @@ class CoreDNS:
     def __init__(
         self, binary: str, api: str, directory: Path, *, ttl: int = 30, cache: int | None = None
     ) -> None:
-        self.port, self._reserved = reserve_port()
+        super().__init__("coredns", directory)
         self._binary = binary
-        self._directory = directory
         self._corefile = directory / "Corefile"
-        self._log = directory / "coredns.log"
         self._corefile.write_text(
             COREFILE.format(
                 host=HOST,
@@ -87,26 +83,6 @@ class CoreDNS:
                 cache="" if cache is None else f"cache {cache}",
             )
         )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> str:
-        """
-        Where it listens, as a nameserver is written.
-        """
-        return f"{HOST}:{self.port}"
-
-    def __enter__(self) -> CoreDNS:
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
-        self._reserved.close()
 
     def start(self, *, synced: bool = True) -> None:
         """
@@ -115,56 +91,9 @@ class CoreDNS:
         Without an API it says SERVFAIL until it has seen the whole of it. By default CoreDNS would
         say nothing for five seconds before that; this Corefile makes a tenth of one of them.
         """
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._binary, "-conf", self._corefile],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self._directory,
-                # In particular no KUBECONFIG, and none of the variables of a pod.
-                env={"PATH": os.defpath, "HOME": str(self._directory)},
-            )
-        deadline = time.monotonic() + 30
-        while not self._answers(synced):
-            log_text = self._log.read_text(errors="replace")
-            if self._process.poll() is not None:
-                raise RuntimeError(f"coredns ended with {self._process.returncode}:\n{log_text}")
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"coredns does not answer:\n{log_text}")
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """
-        Stop it, if it runs, and wait for its end.
-        """
-        if self._process is not None:
-            self._process.kill()  # it has nothing to save
-            self._process.wait()
-            self._process = None
-
-    def pause(self) -> None:
-        """
-        Make it hang: its sockets stay open and nothing comes back, until `resume` or `stop`.
-        """
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """
-        Let it go on; what it was asked meanwhile is answered late.
-        """
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def query(self, name: str, rdtype: str = "A", *, tcp: bool = False) -> dns.message.Message:
-        """
-        Ask once, without EDNS, and return what came; a truncated answer is returned as it is.
-        """
-        query = dns.message.make_query(name, rdtype, use_edns=False)
-        ask = dns.query.tcp if tcp else dns.query.udp
-        return ask(query, HOST, port=self.port, timeout=5)
+        # In particular no KUBECONFIG, and none of the variables of a pod.
+        env = {"PATH": os.defpath, "HOME": str(self._directory)}
+        self._run([self._binary, "-conf", self._corefile], lambda: self._answers(synced), env)
 
     def wait_for(self, name: str, wanted: set[str], rdtype: str = "A") -> None:
         """

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +18,8 @@ import dns.message
 import dns.query
 
 from .coredns import ZONE
-from .ports import HOST, reserve_port
+from .ports import HOST
+from .process import ServerProcess
 
 __all__ = ["Unbound", "find_unbound"]
 
@@ -66,9 +64,9 @@ def find_unbound() -> str | None:
     )
 
 
-class Unbound:
+class Unbound(ServerProcess):
     """
-    One Unbound process; a context manager, inside which it may be stopped and started again.
+    One Unbound process.
 
     Args:
         binary: Path of the executable.
@@ -87,34 +85,12 @@ class Unbound:
         *options: str,
         kind: Literal["stub", "forward"] = "stub",
     ) -> None:
-        self.port, self._reserved = reserve_port()
+        super().__init__("unbound", directory)
         self.options = options
         self._binary = binary
-        self._directory = directory
         self._upstream = upstream.replace(":", "@")
         self._kind = kind
         self._config = directory / "unbound.conf"
-        self._log = directory / "unbound.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> str:
-        """
-        Where it listens, as a nameserver is written.
-        """
-        return f"{HOST}:{self.port}"
-
-    def __enter__(self) -> Unbound:
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
-        self._reserved.close()
 
     def start(self) -> None:
         """
@@ -131,54 +107,7 @@ class Unbound:
                 options="\n".join(f"    {line}" for line in self.options),
             )
         )
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._binary, "-d", "-c", self._config],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self._directory,
-            )
-        deadline = time.monotonic() + 30
-        while not self._answers():
-            log_text = self._log.read_text(errors="replace")
-            if self._process.poll() is not None:
-                raise RuntimeError(f"unbound ended with {self._process.returncode}:\n{log_text}")
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"unbound does not answer:\n{log_text}")
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """
-        Stop it, if it runs, and wait for its end.
-        """
-        if self._process is not None:
-            self._process.kill()  # it has nothing to save
-            self._process.wait()
-            self._process = None
-
-    def pause(self) -> None:
-        """
-        Make it hang: its sockets stay open and nothing comes back, until `resume` or `stop`.
-        """
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """
-        Let it go on; what it was asked meanwhile is answered late.
-        """
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def query(self, name: str, rdtype: str = "A", *, tcp: bool = False) -> dns.message.Message:
-        """
-        Ask once, without EDNS, and return what came; a truncated answer is returned as it is.
-        """
-        query = dns.message.make_query(name, rdtype, use_edns=False)
-        ask = dns.query.tcp if tcp else dns.query.udp
-        return ask(query, HOST, port=self.port, timeout=5)
+        self._run([self._binary, "-d", "-c", self._config], self._answers)
 
     def _answers(self) -> bool:
         # It knows this name by itself, so that nothing but the process has to be up; and one of the
