@@ -16,7 +16,7 @@ import anyio.lowlevel
 import pytest
 
 import knet.ring
-import knet.sharing
+import knet.slices
 from knet import (
     Answer,
     Endpoint,
@@ -46,7 +46,7 @@ def _gives_way_wherever_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A ring of five pods has all the steps of one of five thousand, and not one for each.
     """
-    monkeypatch.setattr(knet.sharing, "_SLICE", -1.0)
+    monkeypatch.setattr(knet.slices, "_SLICE", -1.0)
     monkeypatch.setattr(knet.ring, "_MANY", 2)
 
 
