@@ -249,7 +249,7 @@ def _told(
     # TTLs are whole seconds. Two caches that were filled less than one apart, and the change between
     # the two, cannot be told by them: what was heard before is not younger for less. Nor is it older,
     # so nobody whom it names is removed.
-    margin = _TTL_UNIT if named == belief.superseded else 0.0
+    margin = _TTL_UNIT if answer.ttl and named == belief.superseded else 0.0
     is_newest = expires_at >= belief.expires_at + margin or _is_news(belief, named, now)
     is_as_young = expires_at >= belief.expires_at
     after = replace(belief, gone_at=None, gone=0, failures=0, resolved_at=now)

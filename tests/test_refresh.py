@@ -370,6 +370,16 @@ def test_caches_that_were_filled_within_a_second_are_not_told_apart_by_their_ttl
     assert snapshots == [old, (A, B, C, D), new]
 
 
+@pytest.mark.parametrize("ttl", [None, 0])
+def test_answers_that_nobody_may_keep_are_believed_however_soon_they_come(ttl: int | None) -> None:
+    """
+    What a registry or a server without caches takes back after a moment is taken back.
+    """
+    both, one = Answer([A, B], ttl), Answer([A], ttl)
+
+    assert after(both, 0.1, one, 0.1, one, 0.1, both).belief.endpoints == (A, B)
+
+
 @pytest.mark.parametrize("pause", [0.05, 0.2, 0.9, 1.1])
 def test_a_replica_that_knows_less_removes_nobody(pause: float) -> None:
     """
