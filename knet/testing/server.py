@@ -166,7 +166,15 @@ class Server:
                 backlog=_BACKLOG,
             )
         elif not enabled and self._listener is not None:
-            self._listener.close()
+            listener = self._listener
+            # asyncio loses the socket of a connection that was accepted and is not yet one when its
+            # server is closed: accept no more, and wait the two turns that it takes.
+            asyncio.get_running_loop().remove_reader(self._tcp_socket)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            if self._listener is not listener:
+                return  # somebody else was quicker
+            listener.close()
             self._listener = None
             for connection in tuple(self._connections):
                 connection.abort()

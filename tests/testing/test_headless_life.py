@@ -310,3 +310,30 @@ def test_a_name_asked_while_another_thread_scales_is_always_whole() -> None:
             thread.join()
 
     assert sizes <= {10, 20}
+
+
+def test_a_connection_that_is_just_being_accepted_is_not_lost() -> None:
+    """
+    When TCP is switched off, or the service closed, no socket is left to the garbage collector.
+    """
+    with HeadlessService("web.prod", pods=1) as service:
+        host, port = service.nameserver.split(":")
+        clients: list[socket.socket] = []
+
+        def connect() -> None:
+            for _ in range(3):
+                client = socket.socket()
+                client.settimeout(1)
+                clients.append(client)
+                with contextlib.suppress(OSError):
+                    client.connect((host, int(port)))
+
+        for _ in range(30):
+            connecting = threading.Thread(target=connect)
+            connecting.start()
+            service.set_tcp(False)
+            connecting.join()
+            service.set_tcp(True)
+        for client in clients:
+            client.close()
+    gc.collect()  # what it finds is an unraisable warning, and that an error
