@@ -260,10 +260,9 @@ def _told(
         there = {e.name for e in named}
         doubted = {name: n for name, n in belief.missing.items() if name not in there}
         after = replace(after, missing=MappingProxyType(doubted))
-    if is_newest and named != belief.newest:
-        after = replace(after, superseded=belief.newest)
     if is_newest:
-        after = replace(after, newest=named, expires_at=expires_at)
+        superseded = belief.superseded if named == belief.newest else belief.newest
+        after = replace(after, newest=named, expires_at=expires_at, superseded=superseded)
     doubtful = bool(after.missing) and answer.complete
     wait = policy.shortest if doubtful else _until_next(answer.ttl, policy)
     return Decision(after, "fresh", wait * (1 + policy.jitter * jitter))

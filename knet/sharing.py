@@ -51,6 +51,14 @@ class Outcome:
     asked_at: float
     told_at: float
 
+    def again(self) -> Outcome:
+        """
+        Return it for somebody else, who gets an error of their own to raise.
+        """
+        if isinstance(self.result, ResolveError):
+            return replace(self, result=copy_of(self.result))
+        return self
+
 
 class Source:
     """
@@ -85,9 +93,7 @@ class Source:
         while True:
             last = self._last
             if last is not None and last.asked_at >= since:
-                if isinstance(last.result, ResolveError):  # each raises one of its own
-                    return replace(last, result=copy_of(last.result))
-                return last
+                return last.again()
             if self._flight is None:
                 return await self._ask_now()
             # If whoever asks gives up, the next one of those who wait here asks again.
@@ -108,9 +114,7 @@ class Source:
                         f"{self._resolver!r} resolved to {type(result).__name__}, not Answer"
                     )
             outcome = Outcome(result, asked_at, anyio.current_time())
-            self._last = outcome
-            if isinstance(result, ResolveError):  # without its traceback, and all that hangs on it
-                self._last = replace(outcome, result=copy_of(result))
+            self._last = outcome.again()  # an error without its traceback, and all that hangs on it
         finally:
             self._flight = None
             over.set()

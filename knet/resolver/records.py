@@ -235,15 +235,14 @@ def missing_targets(
     """
     Do as `targets_without_address` does, and pause after every few records.
     """
-    domain = _service_of(name)
-    owners, _, _ = _follow(name, answer, domain, external)
-    services, _ = yield from _services(owners, answer, domain, external)
-    targets = {r.value for r in services}
-    by_target = yield from _addresses_by_owner(additional, targets)
-    given = [r for found in by_target.values() for r in found]
-    wanted = _type_of(family, given)
-    known = {r.owner for r in given if r.type == wanted or _is_dashed(r.owner, r.value)}
-    return tuple(sorted(targets - known))
+    said = yield from _said(name, answer, additional, family, external)
+    known = {
+        r.owner
+        for found in said.by_target.values()
+        for r in found
+        if r.type == said.wanted or _is_dashed(r.owner, r.value)
+    }
+    return tuple(sorted({r.value for r in said.services} - known))
 
 
 def find_services(
@@ -278,20 +277,16 @@ def finding_services(
     """
     Do as `find_services` does, and pause after every few records.
     """
-    domain = _service_of(name)
-    owners, ttls, outside = _follow(name, answer, domain, external)
-    services, outsiders = yield from _services(owners, answer, domain, external)
-    ignored = sum(r.type == "SRV" for r in answer) - len(services)
-    by_target = yield from _addresses_by_owner(additional, {r.value for r in services})
-    wanted = _type_of(family, (r for found in by_target.values() for r in found))
-
+    said = yield from _said(name, answer, additional, family, external)
+    ignored = sum(r.type == "SRV" for r in answer) - len(said.services)
+    ttls = said.ttls
     endpoints: dict[tuple[str, str, int], Endpoint] = {}
-    for number, service in enumerate(services):
+    for number, service in enumerate(said.services):
         if not number % _A_FEW:
             yield
         # A hostname with several addresses of one family is still one pod; the lowest address is
         # the same choice on every client.
-        addresses = [r for r in by_target.get(service.value, ()) if r.type == wanted]
+        addresses = [r for r in said.by_target.get(service.value, ()) if r.type == said.wanted]
         if not addresses:
             ignored += 1
             continue
@@ -305,7 +300,7 @@ def finding_services(
         _shortest(ttls) if endpoints else None,
         not cut_off,
         ignored,
-        min(outsiders, default=outside),
+        said.outside,
         cut_off,
     )
 
@@ -398,6 +393,34 @@ def _follow(
         if not (external or is_within(owner, domain)):
             return frozenset(), ttls, owner
     return frozenset(), ttls, None
+
+
+class _Said(NamedTuple):
+    """
+    What an SRV answer says: services that count, their targets' addresses and which type of those
+    will be taken; the TTLs of its CNAMEs; and a name that led outside.
+    """
+
+    services: list[Record]
+    by_target: dict[str, list[Record]]
+    wanted: RecordType
+    ttls: list[int]
+    outside: str | None
+
+
+def _said(
+    name: str,
+    answer: Sequence[Record],
+    additional: Collection[Record],
+    family: Family,
+    external: bool,
+) -> Slices[_Said]:
+    domain = _service_of(name)
+    owners, ttls, outside = _follow(name, answer, domain, external)
+    services, outsiders = yield from _services(owners, answer, domain, external)
+    by_target = yield from _addresses_by_owner(additional, {r.value for r in services})
+    wanted = _type_of(family, (r for found in by_target.values() for r in found))
+    return _Said(services, by_target, wanted, ttls, min(outsiders, default=outside))
 
 
 def _services(
