@@ -5,11 +5,8 @@ What holds for every placement, whatever its algorithm, members and options.
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from hashlib import sha1
@@ -24,7 +21,7 @@ from knet.errors import ConfigError, NoEndpoints
 from knet.hashring import HashRing, Member, Placement, Sliced
 from knet.slices import exhaust
 from tests.hashring.placements_under_test import PLACEMENTS, UnderTest, members_of
-from tests.hashring.tools import KEYS, keys, with_keys
+from tests.hashring.tools import KEYS, keys, printed_with_hash_seeds, with_keys
 
 every_placement = pytest.mark.parametrize("tested", PLACEMENTS, ids=lambda tested: tested.name)
 # A dozen placements take part in everything.
@@ -433,19 +430,10 @@ def test_processes_with_different_hash_seeds_agree() -> None:
     """
     Not even a set of members, whose order differs, makes two processes disagree.
     """
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            check=True,
-            timeout=60,
-        ).stdout
-        for seed in ("1", "2")
-    }
+    outputs = printed_with_hash_seeds(PROGRAM)
 
     assert len(outputs) == 1
-    assert outputs.pop().count(b"10.0.0.") == len(PLACEMENTS) * 60
+    assert outputs.pop().count("10.0.0.") == len(PLACEMENTS) * 60
 
 
 def test_every_public_placement_is_under_test() -> None:

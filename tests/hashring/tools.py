@@ -4,6 +4,9 @@ What the tests of the placements share: other hashes, and rings to compare.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -12,6 +15,23 @@ from hypothesis import strategies as st
 from knet.hashring import HashRing, Member, hashing, ring, tree
 
 KEYS = [f"key-{number}" for number in range(300)]
+
+
+def printed_with_hash_seeds(program: str) -> set[str]:
+    """
+    Return what *program* prints in processes with different hash seeds: one text, if they agree.
+    """
+    return {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=60,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
 
 
 def use_hash(patch: pytest.MonkeyPatch, hash64: Callable[[bytes, int], int]) -> None:

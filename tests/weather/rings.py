@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -43,9 +44,7 @@ _REAL = ("10.244.", "fd00:244:")
 # A day of the defaults in a minute.
 QUICK = RefreshPolicy(interval=0.05, min_interval=0.01, retry=0.02, max_retry=0.1, empty_hold=0.3)
 # The same, and no lie ever empties it.
-PATIENT = RefreshPolicy(
-    interval=0.05, min_interval=0.01, retry=0.02, max_retry=0.1, empty_hold=3600
-)
+PATIENT = replace(QUICK, empty_hold=3600)
 
 
 def resolver_at(*services: HeadlessService, **options: Any) -> Resolver:
