@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -37,6 +38,7 @@ from knet import (
 from knet.hashring import HashRing
 from tests.fakes import A, B, C, FakeResolver, endpoints
 from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
+from tests.waiting import until_state
 
 pytestmark = pytest.mark.anyio
 
@@ -278,7 +280,7 @@ async def test_a_failed_lookup_leaves_the_last_snapshot_in_place() -> None:
         assert ring.snapshot is before
         assert ring.stats().consecutive_failures > 100
         resolver.answer(A, B)
-        await until(lambda: ring.state == "fresh", within=31)
+        await until_state(ring, "fresh", within=31)
         assert ring.snapshot is before
 
 
@@ -290,10 +292,10 @@ async def test_nxdomain_empties_the_ring_after_the_hold() -> None:
     resolver = FakeResolver(A)
     async with ring_of(resolver) as ring:
         resolver.outcome = NameNotFound("NXDOMAIN from 10.96.0.10")
-        await until(lambda: ring.state == "stale")
+        await until_state(ring, "stale")
         started = anyio.current_time()
         assert await ring.get("user-42") == A
-        await until(lambda: ring.state == "empty")
+        await until_state(ring, "empty")
 
         assert anyio.current_time() - started == pytest.approx(30, abs=1.2)
         assert ring.snapshot.endpoints == ()
@@ -304,7 +306,7 @@ async def test_nxdomain_empties_the_ring_after_the_hold() -> None:
             ring.get_nowait("k")
 
         resolver.answer(B)
-        await until(lambda: ring.state == "fresh")
+        await until_state(ring, "fresh")
         assert await ring.get("user-42") == B
         assert ring.snapshot.generation == 3
 
@@ -334,10 +336,10 @@ async def test_a_custom_resolver_with_a_bug_does_not_end_the_ring(
     resolver = FakeResolver(A)
     async with ring_of(resolver) as ring:
         resolver.outcome = ZeroDivisionError("oops")
-        await until(lambda: ring.state == "stale")
+        await until_state(ring, "stale")
 
         assert await ring.get("user-42") == A
-        assert ring.stats().failures == {"error": ring.stats().attempts - 1}
+        assert ring.stats().failures == {"error": ring.stats().lookups - 1}
         assert any(r.exc_info for r in caplog.records)
 
 
@@ -1039,12 +1041,12 @@ async def test_stats_tell_what_is_going_on() -> None:
     resolver = FakeResolver(A, B)
     resolver.delay = 0.25
     ring = ring_of(resolver)
-    assert (ring.stats().state, ring.stats().attempts) == ("starting", 0)
+    assert (ring.stats().state, ring.stats().lookups) == ("starting", 0)
 
     async with ring:
         stats = ring.stats()
         assert (stats.state, stats.endpoints, stats.generation) == ("fresh", 2, 1)
-        assert (stats.attempts, stats.failures, stats.last_error) == (1, {}, None)
+        assert (stats.lookups, stats.failures, stats.last_error) == (1, {}, None)
         assert stats.query_seconds == pytest.approx(0.25)
         await anyio.sleep(3)
         assert ring.stats().last_success_age == pytest.approx(3)
@@ -1157,3 +1159,109 @@ def test_errors_have_one_base() -> None:
     assert issubclass(RingMisused, KnetError)
     assert issubclass(NoEndpoints, LookupError)
     assert issubclass(ConfigError, ValueError)
+
+
+# --- its state, without polling
+
+
+async def test_whoever_waits_for_a_state_is_told() -> None:
+    """
+    Before the start, on the way down and up, and at the end.
+    """
+    resolver = FakeResolver(A)
+    ring = ring_of(resolver)
+    heard: list[str] = []
+
+    async def listen() -> None:
+        for states in (("fresh",), ("stale", "empty"), ("empty",), ("fresh",), ("closed",)):
+            heard.append(await ring.wait_for(*states))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        await settle()
+        async with ring:
+            await settle()
+            resolver.outcome = NameNotFound("NXDOMAIN")
+            await until_state(ring, "empty")
+            resolver.answer(A)
+            await until_state(ring, "fresh")
+            await settle()
+    assert heard == ["fresh", "stale", "empty", "fresh", "closed"]
+
+
+async def test_a_state_that_lasts_for_a_moment_is_told_too() -> None:
+    """
+    Waiters are told as it comes, and do not look again later.
+    """
+    resolver = FakeResolver(A)
+    heard: list[str] = []
+    async with ring_of(resolver) as ring:
+
+        async def listen() -> None:
+            heard.append(await ring.wait_for("stale"))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            await settle()
+            resolver.outcome = ServerFailure("SERVFAIL")
+            with pytest.raises(ServerFailure):
+                await ring.refresh()
+            resolver.answer(A)
+            await ring.refresh()
+        assert ring.state == "fresh"
+    assert heard == ["stale"]
+
+
+async def test_the_state_that_is_there_needs_no_waiting() -> None:
+    """
+    Also on a ring that has ended, if that is asked for.
+    """
+    async with ring_of(FakeResolver(A)) as ring:
+        assert await ring.wait_for("fresh", "stale") == "fresh"
+    assert await ring.wait_for("closed") == "closed"
+    with pytest.raises(RingClosed):
+        await ring.wait_for("fresh")
+
+
+async def test_a_wait_ends_with_the_ring() -> None:
+    """
+    Nobody waits for a state that cannot come any more; who is cancelled leaves nothing behind.
+    """
+    ring = ring_of(FakeResolver(A))
+    await ring.start()
+    with anyio.move_on_after(1) as scope:
+        await ring.wait_for("empty")
+    assert scope.cancelled_caught
+
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            with pytest.raises(RingClosed):
+                await ring.wait_for("empty")
+
+        tasks.start_soon(wait)
+        await settle()
+        await ring.aclose()
+
+
+@pytest.mark.parametrize("states", [(), ("ready",), ("fresh", 3), ("fresh", [])])
+async def test_waiting_for_no_state_is_refused(states: tuple[Any, ...]) -> None:
+    """
+    It would be for ever.
+    """
+    async with ring_of(FakeResolver(A)) as ring:
+        with pytest.raises(ConfigError, match="fresh"):
+            await ring.wait_for(*states)
+
+
+async def test_stats_are_there_for_every_thread_and_for_json() -> None:
+    """
+    A scraper runs in a thread of its own.
+    """
+    resolver = FakeResolver(A)
+    async with ring_of(resolver) as ring:
+        await anyio.sleep(2)
+        (stats,) = in_a_thread(ring.stats)
+        assert stats.last_success_age == pytest.approx(2, abs=0.01)
+        assert json.loads(json.dumps(stats.as_dict())) == stats.as_dict()
+        assert set(stats.as_dict()) >= {"state", "lookups", "failures", "held"}

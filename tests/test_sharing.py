@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import gc
-import math
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,7 +26,7 @@ from knet import (
 )
 from knet.hashring import HashRing, Maglev
 from knet.resolver.names import Question
-from knet.sharing import Source, source_of
+from knet.ring.sharing import SharedLookup, lookup_of
 
 from .fakes import A, B, C, FakeResolver, endpoints
 from .virtual_time import anyio_backend
@@ -76,8 +76,8 @@ async def rings(
             await ring.aclose()
 
 
-def source(resolver: Any) -> Source:
-    return source_of(resolver, Question("web.prod"), {})
+def source(resolver: Any) -> SharedLookup:
+    return lookup_of(resolver, Question("web.prod"))
 
 
 # --- lookups
@@ -95,7 +95,7 @@ async def test_rings_of_one_name_send_the_queries_of_one() -> None:
 
         assert at_start <= 2
         assert len(resolver.fake.asked) - at_start <= 60
-        assert all(ring.stats().attempts >= 54 for ring in opened)
+        assert all(ring.stats().lookups >= 54 for ring in opened)
 
 
 async def test_each_of_them_hears_of_a_change_as_soon_as_one_alone() -> None:
@@ -135,11 +135,9 @@ async def test_two_answers_in_a_row_are_apart_also_if_another_ring_heard_the_sec
     async with rings(2, resolver) as (ring, hasty):
         await anyio.sleep(2)
         resolver.fake.answer(A)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(hasty, "_heard_at", -math.inf)
-            await ring.refresh()
-            await anyio.sleep(0.05)
-            await hasty.refresh()
+        await ring.refresh()
+        await anyio.sleep(0.05)
+        await hasty.refresh()
         resolver.fake.answer(A, B)
         await anyio.sleep(10)
 
@@ -155,8 +153,8 @@ async def test_other_questions_and_other_resolvers_are_asked_apart() -> None:
 
     assert source(fake) is web
     assert source(Shareable(A)) is not web
-    assert source_of(fake, Question("web.prod", 80), {}) is not web
-    assert source_of(fake, Question("web.prod", family="ipv6"), {}) is not web
+    assert lookup_of(fake, Question("web.prod", 80)) is not web
+    assert lookup_of(fake, Question("web.prod", family="ipv6")) is not web
 
     plain = Resolver(nameservers=["127.0.0.1"])
     assert source(plain) is not web
@@ -349,7 +347,7 @@ async def test_those_who_wait_can_give_up() -> None:
             await shared.ask(0.0)
         assert scope.cancelled_caught
 
-    assert (await shared.ask(0.0)).result == Answer([A])
+    assert (await shared.ask(0.0)).told == Answer([A])
     assert len(resolver.fake.asked) == 1
 
 
@@ -376,15 +374,17 @@ async def test_a_placement_is_kept_by_those_who_use_it() -> None:
     """
     resolver = Shareable(*endpoints(3))
 
+    tables = []
     async with rings(1, resolver) as (standing,):
         for points in range(10, 20):
             make = functools.partial(HashRing, points=points)
             async with rings(2, resolver, placement=make) as (ring, other):
                 assert ring.snapshot.placement is other.snapshot.placement
+                tables.append(weakref.ref(ring.snapshot.placement))
             del ring, other, make
         gc.collect()
-        assert standing._source is not None
-        assert len(standing._source._builds) == 1
+        assert not [table for table in tables if table() is not None]
+        assert standing.snapshot.endpoints == endpoints(3)
 
 
 async def test_each_placement_is_its_own() -> None:
@@ -431,12 +431,27 @@ async def test_nothing_is_kept_for_rings_that_are_closed() -> None:
     resolver = Shareable(A)
 
     async with rings(2, resolver) as opened:
-        shared = source(resolver)
-        assert shared is opened[0]._source is opened[1]._source
-    assert all(ring._source is None for ring in opened)
+        shared = weakref.ref(source(resolver))
+        assert shared() is not None
+    gc.collect()
+    assert shared() is None
 
-    late = Ring("web.prod", resolver=Shareable(), start_timeout=1)
-    late._resolver.fake.outcome = ResolveTimeout("no answer")  # type: ignore[attr-defined]
-    with pytest.raises(ResolveTimeout):
-        await late.start()
-    assert late._source is None
+    def no_answer() -> Answer:
+        raise ResolveTimeout("no answer")  # a new one each time: an error keeps its traceback
+
+    deaf = Shareable()
+    deaf.fake.outcome = no_answer
+    late = Ring("web.prod", resolver=deaf, start_timeout=1)
+    async with anyio.create_task_group() as tasks:
+
+        async def start() -> None:
+            with pytest.raises(ResolveTimeout):
+                await late.start()
+
+        tasks.start_soon(start)
+        await anyio.sleep(0.5)
+        shared = weakref.ref(source(deaf))
+        assert shared() is not None
+    gc.collect()
+    assert shared() is None
+    assert {ring.state for ring in (*opened, late)} == {"closed"}

@@ -156,5 +156,5 @@ async def asked(ring: Ring, times: int = 1) -> None:
     Return once *ring* has ended so many lookups that it had not begun yet.
     """
     # One more may be under way now, and the last of them is over when the next one begins.
-    enough = ring.stats().attempts + times + 1
-    await until(lambda: ring.stats().attempts >= enough, True)
+    enough = ring.stats().lookups + times + 1
+    await until(lambda: ring.stats().lookups >= enough, True)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from tests.waiting import until_state
+
 from .coredns import CoreDNS
 from .fake_kube_api import FakeKubeAPI, Port
 from .rings import (
@@ -88,7 +90,7 @@ async def test_a_dns_server_that_starts_without_its_api_harms_no_ring(
             flow.announce(new)
             kube_api.start()
             await until(lambda: shown(ring), addresses(new), within=API_BACK)
-            await until(lambda: starting.state, "fresh", within=API_BACK)
+            await until_state(starting, "fresh", within=API_BACK)
 
         assert flow.states == ["fresh", "stale", "fresh"]
         assert picks(starting) == picks(ring)

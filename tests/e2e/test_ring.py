@@ -11,6 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from knet import NameNotFound, NoEndpoints, RefreshPolicy
+from tests.waiting import until_state
 
 from .coredns import CoreDNS
 from .fake_kube_api import FakeKubeAPI, Pod, Port
@@ -205,7 +206,7 @@ async def test_a_ring_waits_for_its_first_pod(kube_api: FakeKubeAPI, coredns: Co
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(first_owner)
-        await until(lambda: ring.stats().attempts >= 2, True)
+        await until(lambda: ring.stats().lookups >= 2, True)
         assert ring.state == "starting"
         web.set_pods(deployment(1))
 
@@ -233,7 +234,7 @@ async def test_pods_stay_for_a_while_after_a_service_answers_nxdomain(
     async with ring_at(coredns, port=8080) as ring:
         before = picks(ring)
         web.set_pods([])
-        await until(lambda: ring.state, "stale")
+        await until_state(ring, "stale")
         assert picks(ring) == before
 
         web.set_pods(deployment(2, start=3))
@@ -254,7 +255,7 @@ async def test_a_service_scaled_to_zero_empties_the_ring_after_the_hold(
     brief = replace(QUICK, empty_hold=0.5)
     async with ring_at(coredns, port=8080, refresh=brief) as ring:
         web.set_pods([])
-        await until(lambda: ring.state, "empty")
+        await until_state(ring, "empty")
         with pytest.raises(NoEndpoints):
             await ring.get("user:1")
 
@@ -335,7 +336,7 @@ async def test_a_ring_outlives_its_dns_server(kube_api: FakeKubeAPI, coredns: Co
         before = picks(ring)
 
         coredns.stop()
-        await until(lambda: ring.state, "stale")
+        await until_state(ring, "stale")
         web.set_pods(deployment(4))
         assert [await ring.get(key) for key in KEYS] == before
 
@@ -358,15 +359,15 @@ async def test_a_dns_server_that_hangs_holds_nobody_up(
         before = picks(ring)
 
         coredns.pause()
-        await until(lambda: ring.state, "stale")
+        await until_state(ring, "stale")
         assert [await ring.get(key) for key in KEYS] == before
 
         coredns.resume()
-        await until(lambda: ring.state, "fresh")
+        await until_state(ring, "fresh")
         assert picks(ring) == before
 
         coredns.pause()
-        await until(lambda: ring.state, "stale")
+        await until_state(ring, "stale")
 
 
 async def test_refresh_asks_at_once(kube_api: FakeKubeAPI, coredns: CoreDNS) -> None:

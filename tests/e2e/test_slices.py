@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 
 from knet import RefreshPolicy
+from tests.waiting import until_state
 
 from .coredns import CoreDNS
 from .fake_kube_api import FakeKubeAPI, HeadlessService, Pod, Port
@@ -113,7 +114,7 @@ async def test_a_service_that_comes_back_from_zero_in_parts_is_not_felt(
     async with ring_at(coredns, port=8080, refresh=SELDOM) as ring:
         async with traffic(ring, pods) as flow:
             web.set_pods([])
-            await until(lambda: ring.state, "stale")
+            await until_state(ring, "stale")
             web.set_slice(0, pods[:100])
             await until(lambda: (ring.state, ring.stats().held), ("fresh", 150))
             write_slices(web, pods)

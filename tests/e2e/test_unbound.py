@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from knet import Resolver, ResolveTimeout, Ring, ServerFailure, ServerUnreachable
+from tests.waiting import until_state
 
 from .coredns import ZONE, CoreDNS
 from .fake_kube_api import FakeKubeAPI, HeadlessService, Pod, Port
@@ -166,10 +167,10 @@ async def test_a_cached_nxdomain_is_not_felt(
     unbound = new_unbound(coredns)
     async with ring_of(unbound) as ring, traffic(ring, deployment(5)):
         publish(web, coredns, [])
-        await until(lambda: ring.state, "stale")
+        await until_state(ring, "stale")
         publish(web, coredns, deployment(5))
         before = ring.stats().failures["nxdomain"]
-        await until(lambda: ring.state, "fresh")
+        await until_state(ring, "fresh")
 
         assert ring.stats().failures["nxdomain"] > before  # it was in the cache
         assert ring.snapshot.generation == 1
@@ -250,7 +251,7 @@ async def test_a_cache_without_its_upstream_is_no_word_on_the_service(
         behind.stop()
         web.set_pods(deployment(7))
         await until(lambda: (ring.state, shown(ring)), ("fresh", addresses(deployment(7))))
-        await until(lambda: alone.state, "stale")
+        await until_state(alone, "stale")
         with pytest.raises(ServerFailure, match=f"SERVFAIL from {unbound.address}"):
             await alone.refresh()
         assert shown(alone) == addresses(deployment(5))
@@ -299,14 +300,14 @@ async def test_a_server_whose_udp_is_dropped_times_out(
             firewall.bind((HOST, unbound.port))
             unbound.options = ("do-udp: no",)
             unbound.start()
-            await until(lambda: ring.state, "stale")
+            await until_state(ring, "stale")
             assert unbound.query(WEB, tcp=True).answer
             with pytest.raises(ResolveTimeout, match=f"no answer from {unbound.address}"):
                 await ring.refresh()
         unbound.stop()
         unbound.options = ()
         unbound.start()
-        await until(lambda: ring.state, "fresh")
+        await until_state(ring, "fresh")
 
 
 async def test_an_answer_too_large_for_udp_needs_tcp(
@@ -323,7 +324,7 @@ async def test_an_answer_too_large_for_udp_needs_tcp(
         assert shown(ring) == addresses(deployment(60))
 
         publish(web, coredns, deployment(90, start=11))
-        await until(lambda: ring.state, "stale")
+        await until_state(ring, "stale")
         with pytest.raises(ServerUnreachable, match=f"no connection to {unbound.address}"):
             await ring.refresh()
         assert shown(ring) == addresses(deployment(60))
@@ -369,7 +370,7 @@ async def test_what_coredns_cuts_off_a_cache_does_not_pass_on(
     unbound = new_unbound(coredns)
     async with ring_of(unbound, port="http") as ring, traffic(ring, deployment(300)):
         publish(web, coredns, deployment(1_000))
-        await until(lambda: ring.state, "stale", within=40)
+        await until_state(ring, "stale", within=40)
 
         assert ring.stats().failures["servfail"]
         assert shown(ring) == addresses(deployment(300))

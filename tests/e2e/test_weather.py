@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from knet import RefreshPolicy
+from tests.waiting import until_state
 
 from .coredns import CoreDNS
 from .fake_kube_api import FakeKubeAPI, Port
@@ -177,7 +178,7 @@ async def test_a_dns_server_that_dies_during_a_rolling_update_hides_the_rest_of_
                 web.set_pods(pods)
                 await asked(ring)
             coredns.stop()
-            await until(lambda: ring.state, "stale")
+            await until_state(ring, "stale")
             last = ring.snapshot
             for pods in steps[middle:]:
                 web.set_pods(pods)
@@ -210,10 +211,10 @@ async def test_scaling_to_zero_and_back_within_the_hold_is_not_felt(
     async with ring_at(coredns, port=8080) as ring:
         async with traffic(ring, pods) as flow:
             web.set_pods([])
-            await until(lambda: ring.state, "stale")
+            await until_state(ring, "stale")
             await asked(ring, 5)
             web.set_pods(pods)
-            await until(lambda: ring.state, "fresh")
+            await until_state(ring, "fresh")
             await asked(ring, 2)
 
         assert flow.states == ["fresh", "stale", "fresh"]
@@ -236,9 +237,9 @@ async def test_scaling_to_zero_for_longer_empties_the_ring_and_the_first_answer_
         async with traffic(ring, pods) as flow:
             flow.may_be_empty = True
             web.set_pods([])
-            await until(lambda: ring.state, "empty")
+            await until_state(ring, "empty")
             web.set_pods(pods)
-            await until(lambda: ring.state, "fresh")
+            await until_state(ring, "fresh")
 
         assert flow.states == ["fresh", "stale", "empty", "fresh"]
         assert [len(snapshot.endpoints) for snapshot in flow.snapshots] == [3, 0, 3]

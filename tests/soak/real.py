@@ -282,8 +282,8 @@ class Soak:
             stats = one.ring.stats()
             lived = anyio.current_time() - one.began
             most = lived / POLICY.shortest + 2
-            self.check(stats.attempts <= most, f"{stats.attempts} lookups in {lived:.1f} s")
-            self.lookups += stats.attempts
+            self.check(stats.lookups <= most, f"{stats.lookups} lookups in {lived:.1f} s")
+            self.lookups += stats.lookups
             self.failures += sum(stats.failures.values())
             self.generations += stats.generation
             await one.ring.aclose()
@@ -294,7 +294,7 @@ class Soak:
         """
         How many lookups there were so far by rings.
         """
-        return self.lookups + sum(one.ring.stats().attempts for one in self.standing)
+        return self.lookups + sum(one.ring.stats().lookups for one in self.standing)
 
     # --- what happens in a storm
 
@@ -390,7 +390,7 @@ class Soak:
                 with anyio.CancelScope(shield=True):
                     await ring.aclose()
                 self.visits += 1
-                self.lookups += ring.stats().attempts
+                self.lookups += ring.stats().lookups
 
     async def _stay(self, ring: Ring, rng: random.Random) -> None:
         match rng.randrange(3):

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from anyio.lowlevel import checkpoint
 
-from knet import Answer, ResolveError, Ring, ring
+from knet import Answer, ResolveError, Ring
 from knet.refresh import Belief, Decision, decide
+from knet.ring import life
 from tests.soak import virtual
 from tests.soak.figures import Level, Report, growth, listening, listening_to_loop
 from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
@@ -81,7 +82,7 @@ async def test_a_ring_that_is_wrong_is_found_out(
     """
     Each promise that the soak checks is one that it can see broken.
     """
-    monkeypatch.setattr(ring, "decide", wrong)
+    monkeypatch.setattr(life, "decide", wrong)
     report = Report("a ring that is wrong")
 
     await virtual.soak(report, seed=SEED, hours=0.2, stations=DEPLOYMENT)

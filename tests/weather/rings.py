@@ -137,5 +137,5 @@ async def lookups(ring: Ring, count: int) -> None:
     """
     Return once *count* more lookups have begun, or the ring is closed.
     """
-    wanted = ring.stats().attempts + count
-    await until(lambda: ring.stats().attempts >= wanted or ring.state == "closed")
+    wanted = ring.stats().lookups + count
+    await until(lambda: ring.stats().lookups >= wanted or ring.state == "closed")

@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-import knet.ring
+import knet.ring.life
 import knet.slices
 from knet import (
     Answer,
@@ -24,6 +24,7 @@ from knet import (
     RefreshPolicy,
     Ring,
     RingClosed,
+    RingNotReady,
     ServerFailure,
     Snapshot,
 )
@@ -47,7 +48,7 @@ def _gives_way_wherever_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     A ring of five pods has all the steps of one of five thousand, and not one for each.
     """
     monkeypatch.setattr(knet.slices, "_SLICE", -1.0)
-    monkeypatch.setattr(knet.ring, "_MANY", 2)
+    monkeypatch.setattr(knet.ring.life, "_MANY", 2)
 
 
 class Scripted(FakeResolver):
@@ -74,12 +75,22 @@ class Scripted(FakeResolver):
         return await super().resolve(service)
 
 
+def snapshot_of(ring: Ring) -> Snapshot | None:
+    """
+    What it serves, if there is anything.
+    """
+    try:
+        return ring.snapshot
+    except (RingClosed, RingNotReady):
+        return None
+
+
 def assert_whole(ring: Ring) -> None:
     """
     Fail if what a reader sees at this moment does not belong together.
     """
     stats = ring.stats()
-    snapshot = ring._snapshot
+    snapshot = snapshot_of(ring)
     if snapshot is None:
         assert (stats.endpoints, stats.generation) == (0, 0)
         assert ring.state in ("starting", "closed")
@@ -120,8 +131,9 @@ async def live(at: int, interrupt: Callable[[Ring, anyio.CancelScope], object]) 
 
     def watch() -> None:
         assert_whole(ring)
-        if ring._snapshot is not None:
-            held.append((ring._snapshot, ring._snapshot.get("user-42")))
+        snapshot = snapshot_of(ring)
+        if snapshot is not None:
+            held.append((snapshot, snapshot.get("user-42")))
 
     tasks = anyio.create_task_group()
     life = Interrupted(ring.run(), at, lambda: interrupt(ring, tasks.cancel_scope), watch=watch)
@@ -132,7 +144,7 @@ async def live(at: int, interrupt: Callable[[Ring, anyio.CancelScope], object]) 
     async with tasks:
         tasks.start_soon(host)
         with anyio.move_on_after(300):
-            while ring.stats().attempts < 7 and ring.state != "closed":
+            while ring.stats().lookups < 7 and ring.state != "closed":
                 await anyio.sleep(0.5)
         await ring.aclose()
 

@@ -331,7 +331,7 @@ async def test_rings_of_one_name_share_their_lookups_and_agree(
                     web.replace(web.pods[0])
                     await until(lambda: all(shown(ring) == addresses(web) for ring in rings))
                 assert len({tuple(picks(ring)) for ring in rings}) == 1
-            attempts = sum(ring.stats().attempts for ring in rings)
+            attempts = sum(ring.stats().lookups for ring in rings)
             assert len(web.queries) * 20 < attempts
             tasks.cancel_scope.cancel()
         assert [engine.users for engine in engines] == [0]

@@ -1,21 +1,20 @@
 """
-What rings with the same question have in common: their lookups, and the placements made of them.
+What rings of one question have in common: their lookups, and the placements made of them.
 
 A program may open a ring for every tenant, plug-in or connection, and many of them on the same
 Service. Each of them decides for itself what to believe. But whatever one of them has just heard,
 the others need not ask for again, and what one has built the others can use, since it is frozen.
 So ten thousand rings of one name send one query and keep one table.
 
-A `Source` belongs to one event loop and lives as long as a ring holds it.
+A `SharedLookup` belongs to one event loop and lives as long as a ring holds it.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
@@ -24,65 +23,64 @@ from anyio.lowlevel import RunVar
 from knet.endpoint import Endpoint
 from knet.errors import ResolveError
 from knet.hashring import Placement
+from knet.promise import Promise, copy_of
 from knet.resolver import Answer, Resolver, ResolverProtocol
 from knet.resolver.dns import Repeated
 from knet.resolver.names import Question
 from knet.slices import Slices, in_turns
 
-__all__ = ["Build", "Outcome", "Source", "copy_of", "source_of"]
-
-E = TypeVar("E", bound=Exception)
+__all__ = ["Build", "Heard", "Make", "SharedLookup", "lookup_of"]
 
 Make = Callable[[tuple[Endpoint, ...]], Placement[Endpoint]]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Heard:
     """
-    What a lookup came to, and when: seconds on the event loop's clock.
+    What a lookup told, and when: seconds on the event loop's clock.
 
     Attributes:
-        result: The answer, or how the lookup failed.
+        told: The answer, or how the lookup failed.
         asked_at: When it began. What happened since is not in it.
         told_at: When it ended.
     """
 
-    result: Answer | ResolveError
+    told: Answer | ResolveError
     asked_at: float
     told_at: float
 
-    def again(self) -> Outcome:
+    def again(self) -> Heard:
         """
-        Return it for somebody else, who gets an error of their own to raise.
+        Return this for another ring. An error is copied, because raising it adds that ring's
+        traceback.
         """
-        if isinstance(self.result, ResolveError):
-            return replace(self, result=copy_of(self.result))
+        if isinstance(self.told, ResolveError):
+            return replace(self, told=copy_of(self.told))
         return self
 
 
-class Source:
+class SharedLookup:
     """
-    Where rings with the same question get answers and placements; `source_of` finds it.
+    Where rings with the same question get answers and placements; `lookup_of` finds it.
     """
 
-    __slots__ = ("__weakref__", "_builds", "_flight", "_last", "_look_up", "_resolver")
+    __slots__ = ("__weakref__", "_ask", "_builds", "_flight", "_last", "_resolver")
 
-    def __init__(
-        self, resolver: ResolverProtocol, question: Question, options: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, resolver: ResolverProtocol, question: Question) -> None:
         self._resolver = resolver
-        self._look_up: Callable[[], Awaitable[Answer]]
+        self._ask: Callable[[], Awaitable[Answer]]
         if isinstance(resolver, Resolver) and _is_its_own(resolver):
-            self._look_up = Repeated(resolver, question)
+            self._ask = Repeated(resolver, question)
         else:
-            self._look_up = partial(resolver.resolve, question.service, **options)
-        self._flight: anyio.Event | None = None
-        self._last: Outcome | None = None
+            options = _options_not_default(question)
+            self._ask = partial(resolver.resolve, question.service, **options)
+        self._flight: Promise[None] | None = None
+        self._last: Heard | None = None
         self._builds: WeakValueDictionary[int, Build] = WeakValueDictionary()
 
-    async def ask(self, since: float) -> Outcome:
+    async def ask(self, since: float) -> Heard:
         """
-        Return the outcome of a lookup that began at *since* or later; begin one if there is none.
+        Return what a lookup told that began at *since* or later; begin one if there is none.
 
         There is one at a time. Who comes too late to take part in it shares the next one with all
         others who did.
@@ -97,28 +95,28 @@ class Source:
             if self._flight is None:
                 return await self._ask_now()
             # If whoever asks gives up, the next one of those who wait here asks again.
-            await self._flight.wait()
+            await self._flight.settled()
 
-    async def _ask_now(self) -> Outcome:
-        over = self._flight = anyio.Event()
+    async def _ask_now(self) -> Heard:
+        flight = self._flight = Promise[None]()
         asked_at = anyio.current_time()
-        result: Answer | ResolveError
+        told: Answer | ResolveError
         try:
             try:
-                result = await self._look_up()
+                told = await self._ask()
             except ResolveError as error:
-                result = error
+                told = error
             else:
-                if not isinstance(result, Answer):
+                if not isinstance(told, Answer):
                     raise TypeError(
-                        f"{self._resolver!r} resolved to {type(result).__name__}, not Answer"
+                        f"{self._resolver!r} resolved to {type(told).__name__}, not Answer"
                     )
-            outcome = Outcome(result, asked_at, anyio.current_time())
-            self._last = outcome.again()  # an error without its traceback, and all that hangs on it
+            heard = Heard(told, asked_at, anyio.current_time())
+            self._last = heard.again()  # an error without its traceback, and all that hangs on it
         finally:
             self._flight = None
-            over.set()
-        return outcome
+            flight.keep(None)
+        return heard
 
     async def build(
         self, make: Make, empty: Placement[Endpoint], endpoints: tuple[Endpoint, ...]
@@ -132,31 +130,34 @@ class Source:
             build = self._builds.get(id(make))
             if build is None or build.make is not make or build.endpoints != endpoints:
                 break
-            if build.placement is not None:
+            await build.over.settled()
+            if build.is_done:
                 return build
-            await build.over.wait()
         build = self._builds[id(make)] = Build(make, endpoints)
         try:
             build.placement = await _built(empty, endpoints)
+            build.is_done = True
         finally:
-            if build.placement is None and self._builds.get(id(make)) is build:
+            if not build.is_done and self._builds.get(id(make)) is build:
                 del self._builds[id(make)]
-            build.over.set()
+            build.over.keep(None)
         return build
 
 
 class Build:
     """
-    A *placement* of *endpoints*, once there is one, and those who wait for it.
+    A *placement* of *endpoints*, once it is done, and those who wait for it.
     """
 
-    __slots__ = ("__weakref__", "endpoints", "make", "over", "placement")
+    __slots__ = ("__weakref__", "endpoints", "is_done", "make", "over", "placement")
+
+    placement: Placement[Endpoint]
 
     def __init__(self, make: Make, endpoints: tuple[Endpoint, ...]) -> None:
         self.make = make
         self.endpoints = endpoints
-        self.placement: Placement[Endpoint] | None = None
-        self.over = anyio.Event()
+        self.is_done = False
+        self.over: Promise[None] = Promise()
 
 
 async def _built(
@@ -167,16 +168,13 @@ async def _built(
     return empty.replace(endpoints) if replacing is None else await in_turns(replacing(endpoints))
 
 
-def copy_of(error: E) -> E:
-    """
-    Return *error* without what hangs on it: traceback, cause, context.
-
-    A class of a user's that copies badly is passed on as it is.
-    """
-    try:
-        return copy.copy(error)
-    except Exception:  # noqa: BLE001 - whatever its __init__ raises
-        return error
+def _options_not_default(question: Question) -> dict[str, Any]:
+    default = Question(question.service)
+    return {
+        name: getattr(question, name)
+        for name in ("port", "protocol", "family")
+        if getattr(question, name) != getattr(default, name)
+    }
 
 
 _resolve = Resolver.resolve
@@ -189,22 +187,24 @@ def _is_its_own(resolver: Resolver) -> bool:
     return type(resolver).resolve is _resolve and "resolve" not in vars(resolver)
 
 
-_sources: RunVar[WeakValueDictionary[tuple[Resolver, Question], Source]] = RunVar("knet_sources")
+_Shared = WeakValueDictionary[tuple[Resolver, Question], SharedLookup]
+
+_lookups: RunVar[_Shared] = RunVar("knet_lookups")
 
 
-def source_of(resolver: ResolverProtocol, question: Question, options: Mapping[str, Any]) -> Source:
+def lookup_of(resolver: ResolverProtocol, question: Question) -> SharedLookup:
     """
-    Return this event loop's source for *question*: a new one, or the one that equal rings hold.
+    Return this event loop's lookup for *question*: a new one, or the one that equal rings hold.
 
     Only `Resolver`s can be told to be equal; a resolver that a user brought is asked by every ring.
     """
     if not isinstance(resolver, Resolver):
-        return Source(resolver, question, options)
-    sources = _sources.get(None)
-    if sources is None:
-        sources = WeakValueDictionary()
-        _sources.set(sources)
-    source = sources.get((resolver, question))
-    if source is None:
-        source = sources[resolver, question] = Source(resolver, question, options)
-    return source
+        return SharedLookup(resolver, question)
+    lookups = _lookups.get(None)
+    if lookups is None:
+        lookups = WeakValueDictionary()
+        _lookups.set(lookups)
+    lookup = lookups.get((resolver, question))
+    if lookup is None:
+        lookup = lookups[resolver, question] = SharedLookup(resolver, question)
+    return lookup

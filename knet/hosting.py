@@ -1,0 +1,141 @@
+"""
+What an object needs to live beside the program that opened it: a task, a clock, and to hear of forks
+and of the interpreter's end.
+
+A ring may be entered in one task and left in another: pytest fixtures, aiohttp's `cleanup_ctx`,
+start-up and shutdown hooks. A nursery or task group forbids that, so here is the little that takes
+its place. Whoever spawns a `HostedTask` also ends it and waits for it; nothing in it may raise.
+
+The one place, beside the resolver's engine, that is different on asyncio and on trio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import anyio
+from anyio.lowlevel import current_token
+
+__all__ = ["HostedTask", "Lasting", "clock_here", "note_open"]
+
+
+class HostedTask:
+    """
+    A running task. It sees nothing of the scopes and deadlines of the task that spawned it.
+
+    Args:
+        function: What it does.
+        name: What it is called.
+        on_end: Called when it has ended, also where it was cancelled before its first step.
+    """
+
+    def __init__(
+        self, function: Callable[[], Awaitable[None]], name: str, on_end: Callable[[], None]
+    ) -> None:
+        self._finished = anyio.Event()
+        self._on_end: Callable[[], None] | None = on_end
+
+        async def work() -> None:
+            await function()
+
+        loop = current_token().native_token
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            # The loop itself only keeps weak references to its tasks.
+            self._task = loop.create_task(work(), name=name)
+            # Even a task that is cancelled before its first step gets to its callbacks.
+            self._task.add_done_callback(self._over)
+        else:
+            import trio  # noqa: PLC0415 - not installed where it is not used
+
+            async def work_and_tell() -> None:
+                try:
+                    await work()
+                finally:
+                    self._finish()
+
+            trio.lowlevel.spawn_system_task(work_and_tell, name=name)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._finish()
+        error = None if task.cancelled() else task.exception()
+        # A signal handler can raise KeyboardInterrupt or SystemExit inside the task. asyncio passes
+        # these on by itself. Calling `task.exception()` above tells asyncio that the error was seen;
+        # otherwise it would log it again.
+        if error is not None and not isinstance(error, (SystemExit, KeyboardInterrupt)):
+            raise error
+
+    def _finish(self) -> None:
+        # What it hangs on to may be an error, with its traceback and all that hangs on that.
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+        self._finished.set()
+
+    async def join(self) -> None:
+        """
+        Wait until it has ended, however the caller is cancelled meanwhile.
+        """
+        with anyio.CancelScope(shield=True):
+            await self._finished.wait()
+
+
+def clock_here() -> Callable[[], float]:
+    """
+    Return the clock of the event loop that runs here: it can be read in any thread.
+    """
+    loop = current_token().native_token
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return loop.time
+    import trio  # noqa: PLC0415 - not installed where it is not used
+
+    return trio.lowlevel.current_clock().current_time
+
+
+class Lasting(Protocol):
+    """
+    What stays open until somebody closes it, and knows whether that has happened.
+    """
+
+    def note_fork(self) -> None:
+        """
+        This is a forked child, and what the parent opened is the parent's.
+        """
+        ...
+
+    def note_exit(self) -> None:
+        """
+        The interpreter ends.
+        """
+        ...
+
+
+_open: weakref.WeakSet[Lasting] = weakref.WeakSet()
+
+
+def note_open(thing: Lasting) -> None:
+    """
+    Tell *thing* of forks and of the interpreter's end, from now on.
+    """
+    _open.add(thing)
+
+
+def _tell_of_fork() -> None:
+    for thing in list(_open):
+        thing.note_fork()
+    _open.clear()
+
+
+@atexit.register
+def _tell_of_exit() -> None:
+    # An event loop that nobody closes is kept by what runs on it, and its rings with it.
+    for thing in list(_open):
+        thing.note_exit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_tell_of_fork)

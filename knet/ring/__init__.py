@@ -1,0 +1,10 @@
+"""
+The ring: a snapshot of the pods behind a service, kept fresh in the background.
+"""
+
+from __future__ import annotations
+
+from knet.ring.ring import Ring
+from knet.ring.standing import RingStats
+
+__all__ = ["Ring", "RingStats"]

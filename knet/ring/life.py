@@ -1,0 +1,493 @@
+"""
+The life of a ring: ask, decide, build, swap, rest, until it ends.
+
+One coroutine, `Life.live`, which somebody hosts. It knows nothing of who that is, nor of picks. What
+is decided is decided elsewhere: names and records by the resolver, belief and timing by `refresh`,
+placement by `hashring`; what rings of one question share is in `sharing`. Here is the waiting, and
+the one assignment that replaces a ring's `Standing`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import final
+
+import anyio
+from anyio.lowlevel import checkpoint, current_token
+
+from knet.endpoint import Endpoint
+from knet.errors import (
+    ConfigError,
+    ResolveError,
+    ResolveTimeout,
+    RingClosed,
+    RingMisused,
+    RingNotReady,
+)
+from knet.hashring import Placement
+from knet.hosting import clock_here
+from knet.promise import Promise
+from knet.refresh import Decision, RefreshPolicy, State, decide
+from knet.resolver import Answer, Resolver, ResolverProtocol
+from knet.resolver.names import Question
+from knet.ring.sharing import Build, Heard, Make, SharedLookup, lookup_of
+from knet.ring.standing import RingStats, Standing, on_one_line
+from knet.snapshot import Snapshot
+
+__all__ = ["Life"]
+
+_logger = logging.getLogger("knet")
+
+_CUT_OFF = "the answer looks cut off and removes nobody whom it merely leaves out"
+_WHOLE = "the answer is whole again"
+
+# A deadline that is noticed this many seconds late was slept through.
+_STALLED = 0.1
+
+# With more endpoints than this, other tasks get a turn between reading, deciding and building.
+_MANY = 256
+
+
+@final
+class Life:
+    """
+    What keeps a ring's standing true, from its start to its end; there is one for each ring.
+
+    Args:
+        question: Which pods are wanted.
+        resolver: Who is asked.
+        make: What makes a placement.
+        empty: A placement without members that *make* made; all others grow from it.
+        policy: When to ask, and what to believe.
+        start_timeout: Seconds that the first answer may take.
+
+    Attributes:
+        standing: What the ring has to tell now.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_build",
+        "_changed",
+        "_clock",
+        "_empty",
+        "_is_begun",
+        "_is_claimed",
+        "_lookup",
+        "_make",
+        "_next",
+        "_over",
+        "_policy",
+        "_question",
+        "_resolver",
+        "_scope",
+        "_start_timeout",
+        "_token",
+        "_waiting",
+        "standing",
+    )
+
+    standing: Standing
+
+    def __init__(
+        self,
+        question: Question,
+        resolver: ResolverProtocol,
+        make: Make,
+        empty: Placement[Endpoint],
+        policy: RefreshPolicy,
+        start_timeout: float,
+    ) -> None:
+        self._question = question
+        self._resolver = resolver
+        self._make = make
+        self._empty = empty
+        self._policy = policy
+        self._start_timeout = start_timeout
+        self.standing = Standing()
+        self._is_claimed = False
+        self._is_begun = False
+        self._token: object = None
+        self._clock: Callable[[], float] | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._lookup: SharedLookup | None = None
+        # Holds the tables that rings share for as long as this one serves them.
+        self._build: Build | None = None
+        # Somebody asks for a lookup; another snapshot stands; the next lookup is over; all is over.
+        self._asked = anyio.Event()
+        self._changed = anyio.Event()
+        self._next: Promise[None] = Promise()
+        self._over = anyio.Event()
+        self._waiting: dict[Promise[State], frozenset[str]] = {}
+
+    def __repr__(self) -> str:
+        return self.standing.told_of(self._question)
+
+    # --- what others ask of it
+
+    @property
+    def is_running(self) -> bool:
+        """
+        Was it claimed, and has it not ended?
+        """
+        return self._is_claimed and not self.has_ended
+
+    @property
+    def has_ended(self) -> bool:
+        """
+        Is it over, whatever for?
+        """
+        return self.standing.ended is not None
+
+    def stats(self) -> RingStats:
+        """
+        Return the standing as an operator wants it, in any thread.
+        """
+        standing, clock = self.standing, self._clock
+        return standing.stats(None if clock is None or standing.ended is not None else clock())
+
+    async def first_snapshot(self) -> Snapshot:
+        """
+        Return the snapshot that stands; on a ring that is starting, wait for it.
+        """
+        while (snapshot := self.standing.snapshot) is None:
+            self.check_running()
+            self.check_here()
+            await self._changed.wait()
+        return snapshot
+
+    async def next_snapshot(self, seen: Snapshot | None) -> Snapshot | None:
+        """
+        Wait until another snapshot than *seen* stands, and return it; `None` once the ring has ended.
+        """
+        self.check_here()
+        while not self.has_ended:
+            snapshot = self.standing.snapshot
+            if snapshot is not None and snapshot is not seen:
+                return snapshot
+            await self._changed.wait()
+        return None
+
+    async def wait_for(self, states: frozenset[str]) -> State:
+        """
+        Return the state as soon as it is one of *states*, however short it lasts.
+        """
+        self.check_here()
+        state = self.standing.state
+        if state in states:
+            return state
+        if self.standing.ended is not None:
+            raise RingClosed(f"{self!r}: {self.standing.ended}")
+        waiter: Promise[State] = Promise()
+        self._waiting[waiter] = states
+        try:
+            return await waiter.wait()
+        finally:
+            self._waiting.pop(waiter, None)
+
+    async def refresh(self) -> Snapshot:
+        """
+        Ask for a lookup that begins from now on, and return what stands after it.
+        """
+        self.check_running()
+        self.check_here()
+        coming = self._next
+        self._asked.set()
+        await coming.wait()
+        return await self.first_snapshot()
+
+    # --- its beginning and its end
+
+    def claim(self) -> None:
+        """
+        Begin: a ring lives once.
+        """
+        if self.standing.ended is not None:
+            raise RingClosed(f"{self!r}: {self.standing.ended}; make a new one")
+        if self._is_claimed:
+            raise RingMisused(f"{self!r} was started already; each ring lives once")
+        self._is_claimed = True
+
+    def arrive(self) -> anyio.CancelScope:
+        """
+        Belong to this event loop from now on; what ends the life is returned.
+        """
+        if self._scope is None:
+            self._token = current_token()
+            self._clock = clock_here()
+            self._scope = anyio.CancelScope()
+        return self._scope
+
+    async def leave(self) -> None:
+        """
+        End it, and wait until it is over, however the caller is cancelled meanwhile.
+        """
+        if self._scope is not None:
+            self._scope.cancel()
+        if self._is_begun:
+            with anyio.CancelScope(shield=True):
+                await self._over.wait()
+
+    def end(self, why: str, *, tell: bool = True) -> None:
+        """
+        Be over, whoever says so: nothing is served and nothing is kept from now on.
+
+        Args:
+            why: What a caller will read who comes too late.
+            tell: Whether to wake those who wait; they cannot be woken from outside of the event
+                loop, nor in a forked child, where they are the parent's.
+        """
+        if self.standing.ended is None:
+            self._lookup = None
+            self._build = None
+            self._stand(self.standing.after_end(why), tell=tell)
+
+    def check_running(self) -> None:
+        """
+        Raise unless the ring was started and has not ended.
+        """
+        if self.standing.ended is not None:
+            raise RingClosed(f"{self!r}: {self.standing.ended}")
+        if not self._is_claimed:
+            raise RingNotReady(
+                f"{self!r} was not started: use `async with ring:`, `await ring.start()` "
+                "or `nursery.start(ring.run)`"
+            )
+
+    def check_here(self) -> None:
+        """
+        Raise unless this is the event loop that the ring lives on.
+        """
+        if self._token is not None and current_token() != self._token:
+            raise RingMisused(f"{self!r} belongs to another event loop than this one")
+
+    # --- the one coroutine
+
+    async def live(self, started: Callable[[], None]) -> None:
+        """
+        Live; call *started* once the first snapshot stands.
+        """
+        why = "closed"
+        self._is_begun = True
+        try:
+            if self.has_ended:
+                return
+            with self.arrive():
+                async with AsyncExitStack() as stack:
+                    if isinstance(self._resolver, Resolver):
+                        await stack.enter_async_context(self._resolver)
+                    self._lookup = lookup_of(self._resolver, self._question)
+                    await self._find_first()
+                    started()
+                    while await self._rest():
+                        await self._look_up()
+        except BaseException as error:
+            if isinstance(error, ResolveError):
+                why = f"its start failed: {error}"
+            raise
+        finally:
+            self.end(why)
+            self._over.set()
+
+    async def _find_first(self) -> None:
+        began = anyio.current_time()
+        error: Exception | None = None
+
+        async def keep_trying() -> None:
+            nonlocal error
+            while self.standing.snapshot is None:
+                error = await self._look_up() or error
+                if self.standing.snapshot is None:
+                    if isinstance(error, ConfigError | TypeError):
+                        raise error
+                    await self._rest()
+
+        with anyio.move_on_after(self._start_timeout):
+            await keep_trying()
+        late = anyio.current_time() - began - self._start_timeout
+        if self.standing.snapshot is None and late > _STALLED:
+            # The loop stood still past the deadline, so that nobody could look whether an answer
+            # had come. Another one comes at once, if that is so.
+            with anyio.move_on_after(min(self._start_timeout, late)):
+                await keep_trying()
+        if self.standing.snapshot is None:
+            waited = anyio.current_time() - began
+            if error is None:
+                raise ResolveTimeout(
+                    f"no answer for {self._question} from {self._resolver!r} within {waited:.1f} s"
+                )
+            raise error
+
+    async def _rest(self) -> bool:
+        """
+        Wait until the next lookup is due, or asked for and allowed; return whether to go on.
+        """
+        with anyio.CancelScope(deadline=self.standing.due):
+            await self._asked.wait()
+        if self._asked.is_set() and self.standing.began_at is not None:
+            await anyio.sleep_until(self.standing.began_at + self._policy.shortest)
+        return not self.has_ended  # a fork's copy of the task has
+
+    async def _look_up(self) -> Exception | None:
+        """
+        Look up once and believe what follows from it; return how it failed, if it did.
+        """
+        coming, self._next = self._next, Promise()
+        since = self._oldest_answer()
+        self._asked = anyio.Event()
+        try:
+            failure = await self._hear(since)
+        except BaseException:
+            coming.fail(RingClosed(f"{self!r} was closed during the lookup"))
+            raise
+        if failure is None:
+            coming.keep(None)
+        else:
+            coming.fail(failure)
+        return failure
+
+    def _oldest_answer(self) -> float:
+        """
+        Return when a lookup must have begun, at the earliest, for its answer to count now.
+        """
+        now, standing = anyio.current_time(), self.standing
+        since = now
+        if standing.began_at is not None and not self._asked.is_set():
+            # No caller asked for this lookup. So an answer that another ring of this name has
+            # fetched is good enough, if it is at least `shortest` newer than this ring's last one
+            # (after a failure: newer at all) and not older than half of the present wait. The next
+            # lookup is scheduled by the age of that answer, so reusing it never makes the ring
+            # notice a change later.
+            shortest = self._policy.shortest
+            apart = 0.0 if standing.belief.failures else shortest
+            oldest = now - max(shortest, standing.wait / 2)
+            since = min(now, max(oldest, standing.heard_at + apart))
+        return max(since, math.nextafter(standing.heard_at, math.inf))
+
+    async def _hear(self, since: float) -> Exception | None:
+        lookup, build = self._lookup, self._build
+        assert lookup is not None
+        began = anyio.current_time()
+        failure: Exception | None
+        try:
+            heard = await lookup.ask(since)
+            failure = heard.told if isinstance(heard.told, ResolveError) else None
+            if isinstance(heard.told, Answer):
+                await _give_way(len(heard.told.endpoints))
+            decision = self._decide(heard)
+            snapshot, build = await self._snapshot_of(lookup, decision)
+        except Exception as error:
+            # Neither a resolver nor a placement that a user brought may end a ring with its bugs.
+            if not self.standing.belief.failures:
+                _logger.exception("%s: its resolver or its placement failed", self._question)
+            failure = error
+            told = ResolveError(f"{self._resolver!r} raised {error!r}")
+            heard = Heard(told, began, anyio.current_time())
+            decision = self._decide(heard)
+            snapshot = self.standing.snapshot
+        if self.has_ended:
+            return failure  # this is a fork's copy of the task
+        before = self.standing
+        after = before.after(
+            heard.told,
+            decision,
+            snapshot,
+            began_at=began,
+            asked_at=heard.asked_at,
+            told_at=heard.told_at,
+        )
+        self._build = build
+        self._stand(after)
+        _report(self._question, before, after, heard.told)
+        return failure
+
+    def _decide(self, heard: Heard) -> Decision:
+        return decide(
+            self.standing.belief,
+            heard.told,
+            now=heard.told_at,
+            policy=self._policy,
+            jitter=random.random(),
+        )
+
+    async def _snapshot_of(
+        self, lookup: SharedLookup, decision: Decision
+    ) -> tuple[Snapshot | None, Build | None]:
+        """
+        Return the snapshot of what is believed, and what it was built as: the present one, if
+        nothing changed.
+        """
+        present, endpoints = self.standing.snapshot, decision.belief.endpoints
+        if endpoints is self.standing.belief.endpoints:
+            return present, self._build
+        await _give_way(len(endpoints))
+        build = await lookup.build(self._make, self._empty, endpoints)
+        await _give_way(len(endpoints))
+        generation = 1 if present is None else present.generation + 1
+        return Snapshot(build.placement, generation=generation), build
+
+    def _stand(self, standing: Standing, *, tell: bool = True) -> None:
+        """
+        Replace what stands. Nothing here awaits: readers see all of it or none.
+        """
+        before, self.standing = self.standing, standing
+        if not tell:
+            return
+        if standing.snapshot is not before.snapshot or standing.ended is not None:
+            changed, self._changed = self._changed, anyio.Event()
+            changed.set()
+        for waiter, states in list(self._waiting.items()):
+            if standing.state in states:
+                waiter.keep(standing.state)
+            elif standing.ended is not None:
+                waiter.fail(RingClosed(f"{self!r}: {standing.ended}"))
+        if standing.ended is not None:
+            self._next.fail(RingClosed(f"{self!r} was closed"))
+
+
+async def _give_way(count: int) -> None:
+    """
+    Let other tasks have a turn where *count* endpoints were worked on, if those are many.
+    """
+    if count > _MANY:
+        await checkpoint()
+
+
+def _report(
+    question: Question, before: Standing, after: Standing, told: Answer | ResolveError
+) -> None:
+    """
+    Log one line each for a change of state, of endpoints, and of how whole the answers are.
+    """
+    count = len(after.belief.endpoints)
+    if after.complete != before.complete:
+        assert isinstance(told, Answer)
+        _logger.log(
+            logging.INFO if after.complete else logging.WARNING,
+            "%s: %s, %d endpoints in it",
+            *(question, _WHOLE if after.complete else _CUT_OFF, len(told.endpoints)),
+        )
+    if after.state != before.state:
+        if after.state == "fresh":
+            _logger.info("%s: %s -> fresh, %d endpoints", question, before.state, count)
+        else:
+            if isinstance(told, Answer):
+                why = "only IPv6 endpoints answer" if told.endpoints else "an empty answer"
+            else:
+                why = on_one_line(str(told))
+            _logger.warning(
+                "%s: %s -> %s, keeping %d endpoints, asking again in %.1f s: %s",
+                *(question, before.state, after.state, count, after.wait, why),
+            )
+    old, new = before.snapshot, after.snapshot
+    if old is not None and new is not None and old is not new:
+        # What stays is the same object in both, so that identities tell, in no time.
+        was, now = set(map(id, old.endpoints)), set(map(id, new.endpoints))
+        _logger.info(
+            "%s: generation %d, %d endpoints, %d added, %d removed",
+            *(question, new.generation, count, len(now - was), len(was - now)),
+        )

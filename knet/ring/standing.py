@@ -1,0 +1,190 @@
+"""
+`Standing`: all that a ring has to tell at one moment, frozen.
+
+Pure. The life of a ring replaces its standing by one assignment, so whoever reads it, in whatever
+task or thread, reads things that belong together. `RingStats` is what an operator asks of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from knet.errors import ResolveError
+from knet.refresh import Belief, Decision, State
+from knet.resolver import Answer
+from knet.resolver.names import Question
+from knet.snapshot import Snapshot
+
+__all__ = ["RingStats", "Standing", "on_one_line"]
+
+# Characters of an error's text that are kept and logged.
+MOST_TEXT = 1000
+
+_NO_FAILURES: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingStats:
+    """
+    What an operator asks of a ring.
+
+    Attributes:
+        state: As `Ring.state`.
+        endpoints: How many it serves.
+        held: How many of them the last answer left out, and are kept until that is confirmed.
+        generation: How many snapshots there have been.
+        complete: False if the last answer looked cut off; nobody is missing for being left out of it.
+        ignored: How many records of the last answer were left out: foreign, unusable or malformed.
+        lookups: How many lookups it has taken part in: rings of one name share them.
+        failures: How many of them failed, by `ResolveError.kind`.
+        consecutive_failures: How many of the last ones failed in a row.
+        last_error: The text of the last failure, on one line and not for long, or `None`.
+        last_success_age: Seconds since an answer last named an endpoint, or `None`.
+        query_seconds: How long the last lookup took, or `None`.
+    """
+
+    state: State
+    endpoints: int
+    held: int
+    generation: int
+    complete: bool
+    ignored: int
+    lookups: int
+    failures: Mapping[str, int]
+    consecutive_failures: int
+    last_error: str | None
+    last_success_age: float | None
+    query_seconds: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """
+        Return the attributes as a new dict that `json.dumps` takes.
+        """
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**values, "failures": dict(self.failures)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """
+    What a ring knows, and how it came to know it. Times are seconds on its event loop's clock.
+
+    Attributes:
+        snapshot: What it serves, or `None`: nothing yet, or no more.
+        state: As `Ring.state`.
+        belief: What it holds to be true.
+        wait: Seconds between the last lookup and the next.
+        due: When the next lookup begins, unless somebody asks for it sooner.
+        began_at: When the last lookup of this ring began, or `None`.
+        heard_at: When the lookup began that told what is known; another ring may have made it.
+        query_seconds: How long that took, or `None`.
+        lookups: How many there have been.
+        failures: How many of them failed, by kind.
+        last_error: How the last one that failed did so, on one line.
+        complete: Was the last answer whole?
+        ignored: How many records were left out of it.
+        ended: Why the ring has ended, or `None`.
+    """
+
+    snapshot: Snapshot | None = None
+    state: State = "starting"
+    belief: Belief = field(default_factory=Belief)
+    wait: float = 0.0
+    due: float = 0.0
+    began_at: float | None = None
+    heard_at: float = -math.inf
+    query_seconds: float | None = None
+    lookups: int = 0
+    failures: Mapping[str, int] = field(default_factory=lambda: _NO_FAILURES)
+    last_error: str | None = None
+    complete: bool = True
+    ignored: int = 0
+    ended: str | None = None
+
+    def after(
+        self,
+        told: Answer | ResolveError,
+        decision: Decision,
+        snapshot: Snapshot | None,
+        *,
+        began_at: float,
+        asked_at: float,
+        told_at: float,
+    ) -> Standing:
+        """
+        Return what stands after a lookup.
+
+        Args:
+            told: The answer, or how the lookup failed.
+            decision: What follows from it.
+            snapshot: Of the endpoints that are believed now.
+            began_at: When this ring's lookup began.
+            asked_at: When the lookup began that *told*.
+            told_at: When that ended.
+        """
+        after = replace(
+            self,
+            snapshot=snapshot,
+            state=decision.state,
+            belief=decision.belief,
+            wait=decision.wait,
+            due=told_at + decision.wait,
+            began_at=began_at,
+            heard_at=asked_at,
+            query_seconds=told_at - asked_at,
+            lookups=self.lookups + 1,
+        )
+        if isinstance(told, ResolveError):
+            count = self.failures.get(told.kind, 0) + 1
+            failures = MappingProxyType({**self.failures, told.kind: count})
+            return replace(after, failures=failures, last_error=on_one_line(str(told)))
+        return replace(after, complete=told.complete, ignored=told.ignored)
+
+    def after_end(self, why: str) -> Standing:
+        """
+        Return what stands once the ring has ended: nothing but its counters, and *why*.
+        """
+        return replace(self, snapshot=None, state="closed", belief=Belief(), ended=why)
+
+    def stats(self, now: float | None) -> RingStats:
+        """
+        Return what of it an operator asks for; *now* is `None` where nobody can tell.
+        """
+        belief, age = self.belief, None
+        if belief.resolved_at is not None and now is not None:
+            age = max(0.0, now - belief.resolved_at)
+        return RingStats(
+            state=self.state,
+            endpoints=len(belief.endpoints),
+            held=len(belief.missing),
+            generation=0 if self.snapshot is None else self.snapshot.generation,
+            complete=self.complete,
+            ignored=self.ignored,
+            lookups=self.lookups,
+            failures=self.failures,
+            consecutive_failures=belief.failures,
+            last_error=self.last_error,
+            last_success_age=age,
+            query_seconds=self.query_seconds,
+        )
+
+    def told_of(self, question: Question) -> str:
+        """
+        Return the line that says how a ring that asked *question* stands: its `repr`.
+        """
+        known = self.snapshot
+        return (
+            f"<Ring {question.service!r} generation={known.generation if known else 0} "
+            f"endpoints={len(known.endpoints) if known else 0} state={self.state}>"
+        )
+
+
+def on_one_line(text: str) -> str:
+    """
+    Return the *text* of an error as a log can take it, whoever wrote it.
+    """
+    return " ".join(text.split())[:MOST_TEXT]
