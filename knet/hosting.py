@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import math
 import os
 import weakref
 from collections.abc import Awaitable, Callable
@@ -21,7 +22,14 @@ from typing import Protocol
 import anyio
 from anyio.lowlevel import current_token
 
-__all__ = ["HostedTask", "Lasting", "clock_here", "note_open"]
+__all__ = [
+    "HostedTask",
+    "Lasting",
+    "clock_here",
+    "is_cancelled",
+    "note_open",
+    "wait_in_full",
+]
 
 
 class HostedTask:
@@ -80,8 +88,36 @@ class HostedTask:
         """
         Wait until it has ended, however the caller is cancelled meanwhile.
         """
-        with anyio.CancelScope(shield=True):
-            await self._finished.wait()
+        await wait_in_full(self._finished)
+
+
+async def wait_in_full(event: anyio.Event) -> None:
+    """
+    Wait for *event* to the end, however this task is cancelled meanwhile, and then be cancelled.
+
+    A shield alone keeps out what scopes do, and not `asyncio.Task.cancel`.
+    """
+    cancelled: BaseException | None = None
+    while not event.is_set():
+        try:
+            with anyio.CancelScope(shield=True):
+                await event.wait()
+        except anyio.get_cancelled_exc_class() as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
+def is_cancelled() -> bool:
+    """
+    Is this task being cancelled, by a scope around it or by `asyncio.Task.cancel`?
+    """
+    if anyio.current_effective_deadline() == -math.inf:
+        return True
+    if isinstance(current_token().native_token, asyncio.AbstractEventLoop):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return False
 
 
 def clock_here() -> Callable[[], float]:

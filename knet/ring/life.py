@@ -9,12 +9,15 @@ the one assignment that replaces a ring's `Standing`.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import random
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from typing import final
+import weakref
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from contextvars import ContextVar
+from typing import Any, final
 
 import anyio
 from anyio.lowlevel import checkpoint, current_token
@@ -29,13 +32,14 @@ from knet.errors import (
     RingNotReady,
 )
 from knet.hashring import Placement
-from knet.hosting import clock_here
+from knet.hosting import clock_here, is_cancelled, wait_in_full
 from knet.promise import Promise
 from knet.refresh import Decision, RefreshPolicy, State, decide
 from knet.resolver import Answer, Resolver, ResolverProtocol
 from knet.resolver.names import Question
 from knet.ring.sharing import Build, Heard, Make, SharedLookup, lookup_of
-from knet.ring.standing import RingStats, Standing, on_one_line
+from knet.ring.standing import RingStats, Standing
+from knet.ring.words import log, on_one_line, shown_object, text_of
 from knet.snapshot import Snapshot
 
 __all__ = ["Life"]
@@ -44,9 +48,22 @@ _logger = logging.getLogger("knet")
 
 _CUT_OFF = "the answer looks cut off and removes nobody whom it merely leaves out"
 _WHOLE = "the answer is whole again"
+_FAILED = "%s: its resolver or its placement failed"
 
 # A deadline that is noticed this many seconds late was slept through.
 _STALLED = 0.1
+
+_CANNOT = (
+    "{!r} cannot {} while its own resolver, which asks for that, looks it up: neither could end"
+)
+
+# Seconds between two looks whether the task that is to run a ring has begun, and how long callers wait
+# for that. It takes a turn of the loop.
+_BEGIN = 0.01
+_PATIENCE = 1.0
+
+# Set in whatever a lookup of a ring does: what it must not wait for is the end of that lookup.
+_looking_up: ContextVar[object] = ContextVar("knet_looking_up", default=None)
 
 # With more endpoints than this, other tasks get a turn between reading, deciding and building.
 _MANY = 256
@@ -71,6 +88,7 @@ class Life:
 
     __slots__ = (
         "_asked",
+        "_body",
         "_build",
         "_changed",
         "_clock",
@@ -78,6 +96,7 @@ class Life:
         "_is_begun",
         "_is_claimed",
         "_lookup",
+        "_lookup_token",
         "_make",
         "_next",
         "_over",
@@ -86,6 +105,7 @@ class Life:
         "_resolver",
         "_scope",
         "_start_timeout",
+        "_task_id",
         "_token",
         "_waiting",
         "standing",
@@ -111,10 +131,13 @@ class Life:
         self.standing = Standing()
         self._is_claimed = False
         self._is_begun = False
+        self._body: weakref.ref[Coroutine[Any, Any, None]] | None = None
         self._token: object = None
         self._clock: Callable[[], float] | None = None
         self._scope: anyio.CancelScope | None = None
         self._lookup: SharedLookup | None = None
+        self._lookup_token: object = None
+        self._task_id: int | None = None
         # Holds the tables that rings share for as long as this one serves them.
         self._build: Build | None = None
         # Somebody asks for a lookup; another snapshot stands; the next lookup is over; all is over.
@@ -157,7 +180,7 @@ class Life:
         while (snapshot := self.standing.snapshot) is None:
             self.check_running()
             self.check_here()
-            await self._changed.wait()
+            await self._change()
         return snapshot
 
     async def next_snapshot(self, seen: Snapshot | None) -> Snapshot | None:
@@ -169,8 +192,35 @@ class Life:
             snapshot = self.standing.snapshot
             if snapshot is not None and snapshot is not seen:
                 return snapshot
-            await self._changed.wait()
+            with suppress(RingClosed):
+                await self._change()
         return None
+
+    async def _change(self) -> None:
+        """
+        Wait until another snapshot stands or the ring has ended.
+        """
+        changed = self._changed
+        await self._begun()
+        await changed.wait()
+
+    async def _begun(self) -> None:
+        """
+        Wait until the task that is to run the ring has taken its first step.
+
+        Nobody is told if it never does: it may be cancelled before that, or refused by its task group.
+        """
+        if self._is_begun:
+            return
+        patience = anyio.current_time() + _PATIENCE
+        while not self._is_begun:
+            self.check_running()
+            if anyio.current_time() > patience:
+                raise RingNotReady(
+                    f"{self!r} was started and is not run: nobody has awaited `ring.run()` for "
+                    f"{_PATIENCE:g} s; was its task refused?"
+                )
+            await anyio.sleep(_BEGIN)
 
     async def wait_for(self, states: frozenset[str]) -> State:
         """
@@ -182,6 +232,8 @@ class Life:
             return state
         if self.standing.ended is not None:
             raise RingClosed(f"{self!r}: {self.standing.ended}")
+        if self._is_claimed:
+            await self._begun()
         waiter: Promise[State] = Promise()
         self._waiting[waiter] = states
         try:
@@ -195,8 +247,11 @@ class Life:
         """
         self.check_running()
         self.check_here()
+        if self._is_looked_up_here():
+            raise RingMisused(_CANNOT.format(self, "refresh"))
         coming = self._next
         self._asked.set()
+        await self._begun()
         await coming.wait()
         return await self.first_snapshot()
 
@@ -212,6 +267,14 @@ class Life:
             raise RingMisused(f"{self!r} was started already; each ring lives once")
         self._is_claimed = True
 
+    def body(self, started: Callable[[], None]) -> Coroutine[Any, Any, None]:
+        """
+        Return the one coroutine, for whoever will run it.
+        """
+        body = self._live(started)
+        self._body = weakref.ref(body)
+        return body
+
     def arrive(self) -> anyio.CancelScope:
         """
         Belong to this event loop from now on; what ends the life is returned.
@@ -225,12 +288,21 @@ class Life:
     async def leave(self) -> None:
         """
         End it, and wait until it is over, however the caller is cancelled meanwhile.
+
+        Raises:
+            RingMisused: The ring's own resolver asks, which the end would have to wait for.
         """
+        self.check_here()
+        is_looked_up = self._is_looked_up_here()
+        if is_looked_up and anyio.get_current_task().id == self._task_id:
+            raise RingMisused(_CANNOT.format(self, "close"))
         if self._scope is not None:
             self._scope.cancel()
-        if self._is_begun:
-            with anyio.CancelScope(shield=True):
-                await self._over.wait()
+        if self._is_begun and is_looked_up:
+            # The lookup may be waiting for this task, and then it is cancelled with the lookup.
+            await self._over.wait()
+        elif self._is_begun:
+            await wait_in_full(self._over)
 
     def end(self, why: str, *, tell: bool = True) -> None:
         """
@@ -250,6 +322,10 @@ class Life:
         """
         Raise unless the ring was started and has not ended.
         """
+        if self._is_claimed and not self._is_begun and self._is_lost():
+            self.end(
+                "the task that was to run it never began, or was cancelled before its first step"
+            )
         if self.standing.ended is not None:
             raise RingClosed(f"{self!r}: {self.standing.ended}")
         if not self._is_claimed:
@@ -265,14 +341,31 @@ class Life:
         if self._token is not None and current_token() != self._token:
             raise RingMisused(f"{self!r} belongs to another event loop than this one")
 
+    def _is_looked_up_here(self) -> bool:
+        """
+        Is this called by what a lookup of this ring does, and may wait for?
+        """
+        token = self._lookup_token
+        return token is not None and _looking_up.get() is token
+
+    def _is_lost(self) -> bool:
+        """
+        Is the coroutine gone, or was it closed, before it took a step?
+        """
+        body = None if self._body is None else self._body()
+        return self._body is not None and (
+            body is None or inspect.getcoroutinestate(body) == inspect.CORO_CLOSED
+        )
+
     # --- the one coroutine
 
-    async def live(self, started: Callable[[], None]) -> None:
+    async def _live(self, started: Callable[[], None]) -> None:
         """
         Live; call *started* once the first snapshot stands.
         """
         why = "closed"
         self._is_begun = True
+        self._task_id = anyio.get_current_task().id
         try:
             if self.has_ended:
                 return
@@ -287,7 +380,11 @@ class Life:
                         await self._look_up()
         except BaseException as error:
             if isinstance(error, ResolveError):
-                why = f"its start failed: {error}"
+                why = f"its start failed: {text_of(error)}"
+            elif isinstance(error, anyio.get_cancelled_exc_class()):
+                why = "its task was cancelled"
+            else:
+                why = f"it was ended by {shown_object(error)}"
             raise
         finally:
             self.end(why)
@@ -295,7 +392,7 @@ class Life:
 
     async def _find_first(self) -> None:
         began = anyio.current_time()
-        error: Exception | None = None
+        error: BaseException | None = None
 
         async def keep_trying() -> None:
             nonlocal error
@@ -318,7 +415,7 @@ class Life:
             waited = anyio.current_time() - began
             if error is None:
                 raise ResolveTimeout(
-                    f"no answer for {self._question} from {self._resolver!r} within {waited:.1f} s"
+                    f"no answer for {self._question} from {shown_object(self._resolver)} within {waited:.1f} s"
                 )
             raise error
 
@@ -332,7 +429,7 @@ class Life:
             await anyio.sleep_until(self.standing.began_at + self._policy.shortest)
         return not self.has_ended  # a fork's copy of the task has
 
-    async def _look_up(self) -> Exception | None:
+    async def _look_up(self) -> BaseException | None:
         """
         Look up once and believe what follows from it; return how it failed, if it did.
         """
@@ -368,24 +465,26 @@ class Life:
             since = min(now, max(oldest, standing.heard_at + apart))
         return max(since, math.nextafter(standing.heard_at, math.inf))
 
-    async def _hear(self, since: float) -> Exception | None:
+    async def _hear(self, since: float) -> BaseException | None:
         lookup, build = self._lookup, self._build
         assert lookup is not None
         began = anyio.current_time()
-        failure: Exception | None
+        failure: BaseException | None
         try:
-            heard = await lookup.ask(since)
+            heard = await self._ask(lookup, since)
             failure = heard.told if isinstance(heard.told, ResolveError) else None
             if isinstance(heard.told, Answer):
                 await _give_way(len(heard.told.endpoints))
             decision = self._decide(heard)
             snapshot, build = await self._snapshot_of(lookup, decision)
-        except Exception as error:
+        except BaseException as error:
+            if _ends_a_ring(error):
+                raise
             # Neither a resolver nor a placement that a user brought may end a ring with its bugs.
             if not self.standing.belief.failures:
-                _logger.exception("%s: its resolver or its placement failed", self._question)
+                log(_logger, logging.ERROR, _FAILED, self._question, exc_info=error)
             failure = error
-            told = ResolveError(f"{self._resolver!r} raised {error!r}")
+            told = ResolveError(f"{shown_object(self._resolver)} raised {shown_object(error)}")
             heard = Heard(told, began, anyio.current_time())
             decision = self._decide(heard)
             snapshot = self.standing.snapshot
@@ -404,6 +503,18 @@ class Life:
         self._stand(after)
         _report(self._question, before, after, heard.told)
         return failure
+
+    async def _ask(self, lookup: SharedLookup, since: float) -> Heard:
+        """
+        Ask, and be known to ask to whatever is done for it, in tasks of its own too.
+        """
+        self._lookup_token = object()
+        reset = _looking_up.set(self._lookup_token)
+        try:
+            return await lookup.ask(since)
+        finally:
+            _looking_up.reset(reset)
+            self._lookup_token = None
 
     def _decide(self, heard: Heard) -> Decision:
         return decide(
@@ -449,6 +560,23 @@ class Life:
             self._next.fail(RingClosed(f"{self!r} was closed"))
 
 
+def _ends_a_ring(error: BaseException) -> bool:
+    """
+    Does *error* end the life of a ring, and is no failed lookup?
+
+    A cancellation does if it is this task's own. A resolver can also leak the cancellation of a task
+    that it made itself, alone or in a group. `GeneratorExit` may be that of a task that is thrown away.
+    """
+    if isinstance(error, Exception):
+        return False
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        return True
+    if isinstance(error, BaseExceptionGroup):
+        fatal = error.subgroup((KeyboardInterrupt, SystemExit, GeneratorExit))
+        return fatal is not None or is_cancelled()
+    return is_cancelled()
+
+
 async def _give_way(count: int) -> None:
     """
     Let other tasks have a turn where *count* endpoints were worked on, if those are many.
@@ -466,20 +594,30 @@ def _report(
     count = len(after.belief.endpoints)
     if after.complete != before.complete:
         assert isinstance(told, Answer)
-        _logger.log(
+        log(
+            _logger,
             logging.INFO if after.complete else logging.WARNING,
             "%s: %s, %d endpoints in it",
             *(question, _WHOLE if after.complete else _CUT_OFF, len(told.endpoints)),
         )
     if after.state != before.state:
         if after.state == "fresh":
-            _logger.info("%s: %s -> fresh, %d endpoints", question, before.state, count)
+            log(
+                _logger,
+                logging.INFO,
+                "%s: %s -> fresh, %d endpoints",
+                question,
+                before.state,
+                count,
+            )
         else:
             if isinstance(told, Answer):
                 why = "only IPv6 endpoints answer" if told.endpoints else "an empty answer"
             else:
-                why = on_one_line(str(told))
-            _logger.warning(
+                why = on_one_line(text_of(told))
+            log(
+                _logger,
+                logging.WARNING,
                 "%s: %s -> %s, keeping %d endpoints, asking again in %.1f s: %s",
                 *(question, before.state, after.state, count, after.wait, why),
             )
@@ -487,7 +625,9 @@ def _report(
     if old is not None and new is not None and old is not new:
         # What stays is the same object in both, so that identities tell, in no time.
         was, now = set(map(id, old.endpoints)), set(map(id, new.endpoints))
-        _logger.info(
+        log(
+            _logger,
+            logging.INFO,
             "%s: generation %d, %d endpoints, %d added, %d removed",
             *(question, new.generation, count, len(now - was), len(was - now)),
         )

@@ -343,7 +343,7 @@ class Ring:
 
         async def host() -> None:
             try:
-                await life.live(lambda: start.keep(None))
+                await life.body(lambda: start.keep(None))
             except Exception as error:  # noqa: BLE001 - start() raises it
                 start.fail(error)
 
@@ -359,7 +359,7 @@ class Ring:
             raise
         start.result()
         if life.has_ended:
-            raise RingClosed(f"{self!r} was closed while it was starting")
+            raise RingClosed(f"{self!r} was closed while it was starting: {life.standing.ended}")
 
     def run(
         self, *, task_status: TaskStatus[Ring] = anyio.TASK_STATUS_IGNORED
@@ -377,7 +377,7 @@ class Ring:
             RingMisused: The ring was started before.
             RingClosed: It was closed before.
         """
-        return self._claimed().live(lambda: task_status.started(self))
+        return self._claimed().body(lambda: task_status.started(self))
 
     async def aclose(self) -> None:
         """
@@ -391,7 +391,6 @@ class Ring:
         """
         life = self._life
         if life.is_running:
-            life.check_here()
             await life.leave()
             if self._task is not None:
                 await self._task.join()

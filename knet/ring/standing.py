@@ -17,12 +17,10 @@ from knet.errors import ResolveError
 from knet.refresh import Belief, Decision, State
 from knet.resolver import Answer
 from knet.resolver.names import Question
+from knet.ring.words import on_one_line, text_of
 from knet.snapshot import Snapshot
 
-__all__ = ["RingStats", "Standing", "on_one_line"]
-
-# Characters of an error's text that are kept and logged.
-MOST_TEXT = 1000
+__all__ = ["RingStats", "Standing"]
 
 _NO_FAILURES: Mapping[str, int] = MappingProxyType({})
 
@@ -139,9 +137,11 @@ class Standing:
             lookups=self.lookups + 1,
         )
         if isinstance(told, ResolveError):
-            count = self.failures.get(told.kind, 0) + 1
-            failures = MappingProxyType({**self.failures, told.kind: count})
-            return replace(after, failures=failures, last_error=on_one_line(str(told)))
+            # A class of a user's may have anything there.
+            kind: object = told.kind
+            kind = kind if isinstance(kind, str) else ResolveError.kind
+            failures = MappingProxyType({**self.failures, kind: self.failures.get(kind, 0) + 1})
+            return replace(after, failures=failures, last_error=on_one_line(text_of(told)))
         return replace(after, complete=told.complete, ignored=told.ignored)
 
     def after_end(self, why: str) -> Standing:
@@ -181,10 +181,3 @@ class Standing:
             f"<Ring {question.service!r} generation={known.generation if known else 0} "
             f"endpoints={len(known.endpoints) if known else 0} state={self.state}>"
         )
-
-
-def on_one_line(text: str) -> str:
-    """
-    Return the *text* of an error as a log can take it, whoever wrote it.
-    """
-    return " ".join(text.split())[:MOST_TEXT]

@@ -27,9 +27,8 @@ from knet import (
 from knet.hashring import HashRing, Maglev
 from knet.resolver.names import Question
 from knet.ring.sharing import SharedLookup, lookup_of
-
-from .fakes import A, B, C, FakeResolver, endpoints
-from .virtual_time import anyio_backend
+from tests.fakes import A, B, C, FakeResolver, endpoints
+from tests.virtual_time import anyio_backend
 
 __all__ = ["anyio_backend"]
 
