@@ -27,6 +27,7 @@ import xxhash
 from benchmarks.cases import names
 from benchmarks.peers import MISSING, PEERS
 from knet.hashring import HashRing, Maglev, Member, Rendezvous
+from knet.hashring.base import owners
 from knet.hashring.proxies import EnvoyRing
 
 SIZES = (3, 10, 100, 300, 1000)
@@ -123,10 +124,11 @@ def owners_of(placement: Any) -> Owners:
     """
     if isinstance(placement, Rendezvous):
         return Even(placement.members)
-    if hasattr(placement, "_table"):
-        return Slots(placement._table)
-    points = placement._sorted
-    return Arcs(points, placement._owners[: len(points)], 2**placement.hash_bits)
+    parts = owners(placement)
+    if parts is not None:
+        return Slots(parts)
+    points, whose = zip(*placement.points, strict=True)
+    return Arcs(points, whose, 2**placement.hash_bits)
 
 
 def uhashring_owners(members: list[str]) -> Owners:

@@ -32,6 +32,7 @@ import knet
 from benchmarks.cases import ASK_ALL, KEYS, PLACEMENTS, SIZES, floor, names
 from benchmarks.peers import MISSING, PEERS
 from knet.hashring import HashRing
+from knet.hashring.base import owners
 
 BUILD_SIZES = (10, 100, 1000)
 
@@ -119,7 +120,8 @@ def inline(ring: HashRing[str]) -> Callable[[], object]:
     """
     The least that a lookup of many keys can do: the table of a ring, and a comprehension.
     """
-    table, xxh64 = ring._table, xxhash.xxh64_intdigest
+    table, xxh64 = owners(ring), xxhash.xxh64_intdigest
+    assert table is not None
     return lambda: [table[xxh64(key.encode()) >> 48] for key in KEYS]
 
 

@@ -13,7 +13,9 @@ from typing import Any, final
 
 from knet.endpoint import Endpoint
 from knet.errors import NoEndpoints
-from knet.hashring import Placement, hash_key
+from knet.hashring import HashRing, Placement, hash_key
+from knet.hashring.base import owners
+from knet.hashring.hash_ring import shift_of
 
 __all__ = ["Change", "KeySpace", "Snapshot"]
 
@@ -50,14 +52,14 @@ class Snapshot:
     __slots__ = (
         "__weakref__",
         "_digest",
-        "_shift",
-        "_table",
         "endpoints",
         "generation",
         "get",
         "get_many",
         "get_n",
         "placement",
+        "shift",
+        "table",
         "walk",
     )
 
@@ -68,9 +70,12 @@ class Snapshot:
     placement: Placement[Endpoint]
     endpoints: tuple[Endpoint, ...]
     generation: int
+    # For `Ring.get`, which looks keys up itself to spare a call: the owners of equal slots, and how
+    # far a hash is shifted down to become the number of its slot. 0 where the placement is no
+    # HashRing, or answers otherwise; then it is asked.
+    table: Sequence[Endpoint]
+    shift: int
     _digest: str | None
-    _table: Sequence[Endpoint]
-    _shift: int
 
     def __init__(self, placement: Placement[Endpoint], *, generation: int = 1) -> None:
         put = super().__setattr__
@@ -82,9 +87,10 @@ class Snapshot:
         put("endpoints", tuple(sorted(placement.members, key=lambda e: e.name)))
         put("generation", generation)
         put("_digest", None)
-        # Ring.get reads the slots itself, to spare a call; without slots it finds none and asks.
-        put("_table", getattr(placement, "_table", ()) if hasattr(placement, "_shift") else ())
-        put("_shift", getattr(placement, "_shift", 0))
+        is_ours = getattr(type(placement), "get", None) is HashRing.get
+        slots = owners(placement) if is_ours else None
+        put("table", slots or ())
+        put("shift", shift_of(len(slots)) if slots else 0)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Snapshot is frozen: cannot set {name!r}")
@@ -264,31 +270,26 @@ def _owners(
     before: Snapshot, after: Snapshot
 ) -> tuple[Sequence[Endpoint | None], Sequence[Endpoint | None]]:
     """
-    Return who owns each equal part of the key space in *before* and in *after*.
+    Return who owns each equal part of the key space in *before* and in *after*: exactly where both
+    have as many such parts, else at so many hashes.
 
     Equal endpoints are the same object on both sides, so that a caller can compare with `is`:
     comparing 65,536 pairs by value takes 40 ms, by identity 0.7 ms.
     """
-    old, new = _table(before), _table(after)
+    known = {e: e for e in (*after.endpoints, *before.endpoints)}
+    old, new = owners(before.placement), owners(after.placement)
     if old is None or new is None or (old and new and len(old) != len(new)):
-        old, new = _sample(before), _sample(after)
+        # Whatever a placement of somebody's own returns, what equals an endpoint is that endpoint.
+        old = [known.get(e, e) for e in _sample(before)]
+        new = [known.get(e, e) for e in _sample(after)]
+    elif any(known[e] is not e for e in after.endpoints):
+        same = {id(e): known[e] for e in after.endpoints}
+        new = [same[id(e)] for e in new]
     size = len(old) or len(new) or 1
-    old, new = old or [None] * size, new or [None] * size
-    known = {e: e for e in before.endpoints}
-    if any(known.get(e, e) is not e for e in after.endpoints):
-        same = {id(e): known.get(e, e) for e in after.endpoints}
-        new = [same[id(e)] if e is not None else None for e in new]
-    return old, new
+    return old or [None] * size, new or [None] * size
 
 
-def _table(snapshot: Snapshot) -> Sequence[Endpoint | None] | None:
-    if not snapshot.endpoints:
-        return ()
-    # Every placement of knet that looks keys up in a table of equal parts keeps it here.
-    return getattr(snapshot.placement, "_table", None)
-
-
-def _sample(snapshot: Snapshot) -> Sequence[Endpoint | None]:
+def _sample(snapshot: Snapshot) -> Sequence[Endpoint]:
     step = 2**64 // _SAMPLES
     pick = snapshot.placement.get_hash
     try:

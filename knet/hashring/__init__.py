@@ -2,11 +2,11 @@
 Consistent hashing, usable with no Kubernetes in sight.
 """
 
+from knet.hashring.hash_ring import HashRing
 from knet.hashring.hashing import hash_key
 from knet.hashring.maglev import Maglev
 from knet.hashring.placement import Member, Placement, Sliced
 from knet.hashring.rendezvous import Rendezvous
-from knet.hashring.ring import HashRing
 from knet.hashring.tree import BintreesTree, NodeTree, Tree, TreeRing
 
 __all__ = [

@@ -2,7 +2,7 @@
 Bounded imbalance: a table of slots in which nobody owns more than its limit.
 
 `HashRing(balance=...)` fills its table as ever and has it levelled here before anyone sees it, so
-that a lookup stays one read. The rules are written down in `knet.hashring.ring`, from 6 on.
+that a lookup stays one read. The rules are written down in `knet.hashring.hash_ring`, from 6 on.
 
 It works on runs, slots with one owner that follow each other, because from all slots of a run the
 way clockwise is the same. Who owns too much loses the beginnings of its longest runs, where its own

@@ -1,23 +1,38 @@
 """
-What the placements beside `HashRing` have in common: everything but the algorithm.
+What all placements have in common: everything but the algorithm.
 
 `BasePlacement` answers all questions of the `Placement` protocol from a few of an algorithm's own:
 how to build, who owns a hash, and who comes next. It also makes a placement immutable, comparable,
-picklable and buildable in slices.
+picklable and buildable in steps.
+
+Some work is faster on a placement of ours than through the protocol: building it in steps, and
+comparing the owners of equal parts of the key space. Whether a placement is one is asked of its type.
+A user's subclass may answer otherwise, a wrapper passes on every attribute, and a placement of
+somebody's own may have an attribute of the same name.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from inspect import isasyncgenfunction, iscoroutinefunction
 from itertools import islice
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from math import inf
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from knet.hashring.hashing import encode_key, xxh64
-from knet.hashring.placement import check_count, check_hash, key_list, name_of, no_members
-from knet.slices import exhaust
+from knet.hashring.placement import (
+    Placement,
+    Sliced,
+    check_count,
+    check_hash,
+    key_list,
+    name_of,
+    no_members,
+)
+from knet.hashring.steps import Steps, exhaust
 
-__all__ = ["BasePlacement"]
+__all__ = ["BasePlacement", "check_placement", "owners", "replacing"]
 
 M = TypeVar("M", bound=Hashable)
 
@@ -139,13 +154,16 @@ class BasePlacement(ABC, Generic[M]):
             setattr(other, f"_{option}", getattr(self, f"_{option}"))
         other._key_hash = self._key_hash
         other._name = self._name
+        # What a user's subclass keeps in attributes of its own goes along.
+        if hasattr(self, "__dict__"):
+            vars(other).update(vars(self))
         yield from other._build(members)
         return other
 
     @property
     def members(self) -> tuple[M, ...]:
         """
-        Every member, those of weight 0 too.
+        Every member, those of weight 0 too, sorted by the UTF-8 bytes of its name.
         """
         return self._members
 
@@ -223,6 +241,14 @@ class BasePlacement(ABC, Generic[M]):
         Iterate over the members that have keys, beginning with the owner of *h*; there is one.
         """
 
+    def _parts(self) -> Sequence[M] | None:
+        """
+        Return who owns each equal part of the key space, or None where there are no such parts.
+
+        Empty where no member has keys. For `owners`; nobody writes to it.
+        """
+        return None
+
     def _option_texts(self) -> list[str]:
         return [f"{option}={getattr(self, f'_{option}')}" for option in self._options]
 
@@ -239,3 +265,101 @@ def _rebuild(
 ) -> BasePlacement[M]:
     options = dict(zip(cls._options, values, strict=True))  # type: ignore[attr-defined]
     return cls(members, name=name, **options)
+
+
+def owners(placement: Placement[M]) -> Sequence[M] | None:
+    """
+    Return who owns each equal part of the key space; nobody writes to what is returned.
+
+    Returns:
+        References to `placement.members`, so that identities tell; empty where nobody has keys. None
+        where the placement has no such parts, or its type answers otherwise than by them.
+    """
+    if not issubclass(type(placement), BasePlacement):
+        return None
+    kind = type(placement)
+    answers = ("get", "get_hash", "_owner", "members", "_parts")
+    ours = next(base for base in kind.__mro__ if "_parts" in vars(base))
+    if any(getattr(kind, name) is not getattr(ours, name) for name in answers):
+        return None
+    return cast(BasePlacement[M], placement)._parts()
+
+
+def replacing(placement: Placement[M], members: Iterable[M]) -> Steps[Placement[M]]:
+    """
+    Make a placement of *members* with the options of *placement*: in steps, where its type can.
+
+    Raises:
+        TypeError: What came of it is of another type.
+    """
+    kind = type(placement)
+    # A subclass that does `replace` in its own way has not thought of `replacing`.
+    if _depth(kind, "replacing") <= _depth(kind, "replace"):
+        sliced = cast(Sliced[M], placement)
+        replaced = cast(Placement[M], (yield from sliced.replacing(members)))
+    else:
+        replaced = placement.replace(members)
+        yield
+    _check_replaced(placement, replaced)
+    return replaced
+
+
+def _depth(kind: type, name: str) -> float:
+    """
+    Return how far up the ancestors of *kind* the definition of *name* is.
+    """
+    return next((depth for depth, base in enumerate(kind.__mro__) if name in vars(base)), inf)
+
+
+# Of each method the line to write.
+_METHODS = {
+    "get": "def get(self, key, /)",
+    "get_n": "def get_n(self, key, n, /)",
+    "get_many": "def get_many(self, keys, /)",
+    "walk": "def walk(self, key, /)",
+    "get_hash": "def get_hash(self, h64, /)",
+    "share": "def share(self)",
+    "replace": "def replace(self, members, /)",
+}
+
+
+def check_placement(placement: object) -> None:
+    """
+    Raise unless *placement*, which has no members, can be grown into one that has.
+
+    Raises:
+        TypeError: It lacks a method of the `Placement` protocol, or one of them has to be awaited, or
+            its `replace` fails or gives something of another type.
+    """
+    kind = type(placement).__name__
+    # By attribute, since a wrapper may pass them on with `__getattr__`.
+    for name, line in _METHODS.items():
+        method = getattr(placement, name, None)
+        if not callable(method):
+            raise TypeError(
+                f"placement must make a Placement, and {kind} has no {name}: write `{line}`"
+            )
+        if iscoroutinefunction(method) or isasyncgenfunction(method):
+            raise TypeError(
+                f"{name} of {kind} must return what it finds and not be awaited: write `{line}`"
+            )
+    if not hasattr(placement, "members"):
+        raise TypeError(
+            f"placement must make a Placement, and {kind} has no members: write "
+            "`def members(self)` below `@property`"
+        )
+    try:
+        replaced = placement.replace(())  # type: ignore[attr-defined]
+    except Exception as error:
+        raise TypeError(
+            f"replace of {kind} must make a {kind} of any members, also of none, and raised {error!r}"
+        ) from error
+    _check_replaced(placement, replaced)
+
+
+def _check_replaced(placement: object, replaced: object) -> None:
+    if type(replaced) is not type(placement):
+        raise TypeError(
+            f"replace of {type(placement).__name__} must return a {type(placement).__name__} with the "
+            f"same options, and returned a {type(replaced).__name__}"
+        )

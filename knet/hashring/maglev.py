@@ -48,7 +48,7 @@ from typing import Any, Final, TypeVar
 from knet.errors import ConfigError
 from knet.hashring.base import BasePlacement
 from knet.hashring.hashing import encode_key, xxh64
-from knet.hashring.placement import Entry, canonical, check_count, key_list, no_members
+from knet.hashring.placement import Entry, check_count, key_list, no_members, sorted_entries
 
 __all__ = ["Maglev"]
 
@@ -102,7 +102,7 @@ class Maglev(BasePlacement[M]):
     _options = ("table_size",)
 
     # The owner of each slot: references to members, or none at all where no member has a weight.
-    # Siblings may read it; nobody writes to it.
+    # Nobody writes to it.
     _table: list[M]
     # How many members own a slot.
     _owning: int
@@ -121,14 +121,6 @@ class Maglev(BasePlacement[M]):
         self._begin(members, name=name)
 
     def get(self, key: str | bytes) -> M:
-        """
-        Return the member that *key* belongs to.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: The key is text with a lone surrogate.
-            TypeError: The key is neither `str` nor `bytes`.
-        """
         # Whatever is not a text key and a table with members fails in this line, which costs nothing.
         try:
             return self._table[xxh64(key.encode()) % self._table_size]  # type: ignore[union-attr]
@@ -137,16 +129,7 @@ class Maglev(BasePlacement[M]):
         return self._owner(xxh64(encode_key(key)))
 
     def get_many(self, keys: Iterable[str | bytes]) -> list[M]:
-        """
-        Return the member of each key, in the order of *keys*.
-
-        Takes about four fifths of the time of as many calls of `get`.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: A key is text with a lone surrogate.
-            TypeError: A key is neither `str` nor `bytes`, or *keys* is a single one.
-        """
+        # Takes about four fifths of the time of as many calls of `get`.
         keys = key_list(keys)
         table, size = self._table, self._table_size
         try:
@@ -165,18 +148,14 @@ class Maglev(BasePlacement[M]):
         return {member: slots[id(member)] / self._table_size for member in self._members}
 
     @property
-    def members(self) -> tuple[M, ...]:
-        """
-        Every member, those of weight 0 too, sorted by the UTF-8 bytes of its name.
-        """
-        return self._members
-
-    @property
     def table_size(self) -> int:
         """
         Parts of the hash space.
         """
         return self._table_size
+
+    def _parts(self) -> list[M]:
+        return self._table
 
     def _has_keys(self) -> bool:
         return bool(self._table)
@@ -218,7 +197,7 @@ class Maglev(BasePlacement[M]):
         """
         Fill in everything that depends on the members, in slices.
         """
-        entries = yield from canonical(members, self._name or self._default_name)
+        entries = yield from sorted_entries(members, self._name or self._default_name)
         self._members = tuple([entry.member for entry in entries])
         self._table = []
         self._owning = 0

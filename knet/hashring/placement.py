@@ -21,7 +21,6 @@ __all__ = [
     "Member",
     "Placement",
     "Sliced",
-    "canonical",
     "check_count",
     "check_distinct",
     "check_hash",
@@ -31,13 +30,14 @@ __all__ = [
     "name_of",
     "no_members",
     "read_member",
+    "sorted_entries",
 ]
 
 M = TypeVar("M", bound=Hashable)
 M_contra = TypeVar("M_contra", bound=Hashable, contravariant=True)
 T = TypeVar("T")
 
-# Reading one member takes about a microsecond, so that a slice stays well below 0.1 ms.
+# Reading one member takes about a microsecond, so that a step stays well below 0.1 ms.
 _MEMBERS_PER_SLICE = 64
 
 
@@ -94,13 +94,13 @@ class Placement(Protocol[M]):
         """
         ...
 
-    def get(self, key: str | bytes) -> M:
+    def get(self, key: str | bytes, /) -> M:
         """
         Return the member that *key* belongs to.
         """
         ...
 
-    def get_n(self, key: str | bytes, n: int) -> tuple[M, ...]:
+    def get_n(self, key: str | bytes, n: int, /) -> tuple[M, ...]:
         """
         Return the distinct members for *key*, most preferred first.
 
@@ -113,19 +113,19 @@ class Placement(Protocol[M]):
         """
         ...
 
-    def get_many(self, keys: Iterable[str | bytes]) -> list[M]:
+    def get_many(self, keys: Iterable[str | bytes], /) -> list[M]:
         """
         Return the member of each key, in the order of *keys*.
         """
         ...
 
-    def walk(self, key: str | bytes) -> Iterator[M]:
+    def walk(self, key: str | bytes, /) -> Iterator[M]:
         """
         Iterate over all members that have keys, most preferred for *key* first.
         """
         ...
 
-    def get_hash(self, h64: int) -> M:
+    def get_hash(self, h64: int, /) -> M:
         """
         Return the member that a key of this hash belongs to.
 
@@ -143,7 +143,7 @@ class Placement(Protocol[M]):
         """
         ...
 
-    def replace(self, members: Iterable[M]) -> Self:
+    def replace(self, members: Iterable[M], /) -> Self:
         """
         Return a placement of *members* with the options of this one.
         """
@@ -153,15 +153,15 @@ class Placement(Protocol[M]):
 @runtime_checkable
 class Sliced(Protocol[M_contra]):
     """
-    A placement that can be built in slices, so that an event loop can breathe meanwhile.
+    A placement whose type can build it in steps, so that an event loop can breathe meanwhile.
     """
 
-    def replacing(self, members: Iterable[M_contra]) -> Generator[None, None, Self]:
+    def replacing(self, members: Iterable[M_contra], /) -> Generator[None, None, Self]:
         """
         Do the work of `replace`, yielding after about every 0.1 ms of it; return the placement.
 
-        The caller owns the clock: it may take several slices before it lets others run. *members*
-        is read in full before the first slice ends, and bad members raise from whichever slice
+        The caller owns the clock: it may take several steps before it lets others run. *members*
+        is read in full before the first step ends, and bad members raise from whichever step
         finds them.
         """
         ...
@@ -233,7 +233,7 @@ def in_order(
     members: Iterable[T], name: Callable[[T], str]
 ) -> Generator[None, None, list[Entry[T]]]:
     """
-    Read *members* in slices and return them in the order given, with the same name twice or not.
+    Read *members* in steps and return them in the order given, with the same name twice or not.
 
     Raises:
         ConfigError: `read_member` says so.
@@ -241,7 +241,7 @@ def in_order(
     """
     if isinstance(members, (str, bytes)):
         raise TypeError(f"members must be an iterable of members, not one {type(members).__name__}")
-    # Read at once: the caller's collection may change between two slices.
+    # Read at once: the caller's collection may change between two steps.
     waiting = tuple(members)
     entries: list[Entry[T]] = []
     for low in range(0, len(waiting), _MEMBERS_PER_SLICE):
@@ -250,11 +250,11 @@ def in_order(
     return entries
 
 
-def canonical(
+def sorted_entries(
     members: Iterable[T], name: Callable[[T], str]
 ) -> Generator[None, None, list[Entry[T]]]:
     """
-    Read *members* in slices and return them sorted by the UTF-8 bytes of their names.
+    Read *members* in steps and return them sorted by the UTF-8 bytes of their names.
 
     Raises:
         ConfigError: Two members have the same name, or `read_member` says so.

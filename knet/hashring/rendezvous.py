@@ -41,7 +41,7 @@ from typing import TypeVar
 from knet.errors import ConfigError
 from knet.hashring.base import BasePlacement
 from knet.hashring.hashing import encode_key, xxh64
-from knet.hashring.placement import canonical, no_members
+from knet.hashring.placement import no_members, sorted_entries
 
 __all__ = ["Rendezvous"]
 
@@ -103,14 +103,6 @@ class Rendezvous(BasePlacement[M]):
         self._begin(members, name=name)
 
     def get(self, key: str | bytes) -> M:
-        """
-        Return the member that *key* belongs to.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: The key is text with a lone surrogate.
-            TypeError: The key is neither `str` nor `bytes`.
-        """
         return self._owner(xxh64(encode_key(key)))
 
     def share(self) -> dict[M, float]:
@@ -125,13 +117,6 @@ class Rendezvous(BasePlacement[M]):
             member: weight / total if weight else 0.0
             for member, weight in zip(self._members, weights, strict=True)
         }
-
-    @property
-    def members(self) -> tuple[M, ...]:
-        """
-        Every member, those of weight 0 too, sorted by the UTF-8 bytes of its name.
-        """
-        return self._members
 
     def _has_keys(self) -> bool:
         return bool(self._able)
@@ -164,7 +149,7 @@ class Rendezvous(BasePlacement[M]):
         """
         Fill in everything that depends on the members, in slices.
         """
-        entries = yield from canonical(members, self._name or self._default_name)
+        entries = yield from sorted_entries(members, self._name or self._default_name)
         able = [entry for entry in entries if entry.weight]
         for entry in able:
             if entry.weight > _MAX_WEIGHT:

@@ -3,7 +3,7 @@ Bring your own tree: `TreeRing` keeps the points of a ring in a sorted tree of t
 
 Mutable, and key for key the picks of `HashRing` with the same points and slots, and no `balance`:
 the tree holds the points as they are, and a key looks from the start of its slot for the first
-point at or after it. The rules of the placement are written down in `knet.hashring.ring`.
+point at or after it. The rules of the placement are written down in `knet.hashring.hash_ring`.
 
 It says what a tree must be able to do (`Tree`), gives trees of nodes a correct successor
 (`NodeTree`), and is the only importer of bintrees, whose red-black tree is the default.
@@ -18,9 +18,8 @@ from itertools import islice, repeat
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-import bintrees
-
 from knet.errors import ConfigError
+from knet.hashring.hash_ring import POINTS, SLOTS, check_options, point_count, shift_of
 from knet.hashring.hashing import hash_key, xxh64
 from knet.hashring.placement import (
     check_count,
@@ -30,7 +29,6 @@ from knet.hashring.placement import (
     no_members,
     read_member,
 )
-from knet.hashring.ring import POINTS, SLOTS, check_options, point_count, shift_of
 
 __all__ = ["BintreesTree", "Node", "NodeTree", "Tree", "TreeRing"]
 
@@ -141,6 +139,7 @@ class BintreesTree:
     """
     A tree of the bintrees package as a `Tree`; a red-black tree unless another is given.
 
+        >>> import bintrees
         >>> tree = BintreesTree(bintrees.AVLTree())
 
     Args:
@@ -150,8 +149,14 @@ class BintreesTree:
     __slots__ = ("_tree",)
 
     def __init__(self, tree: Any = None) -> None:
-        # An empty tree is falsy.
-        self._tree = bintrees.FastRBTree() if tree is None else tree
+        if tree is None:  # an empty tree is falsy
+            # The packages of this project are its user's choice, bintrees among them. It is imported
+            # where it is needed, so that rings without it do without: its development has stopped,
+            # and sortedcontainers is faster (docs/trees.md).
+            import bintrees  # noqa: PLC0415
+
+            tree = bintrees.FastRBTree()
+        self._tree = tree
 
     def put(self, key: int, value: Any, /) -> None:
         self._tree.insert(key, value)

@@ -49,7 +49,7 @@ from knet.resolver.records import (
     missing_targets,
     only_known,
 )
-from knet.slices import in_turns
+from knet.turns import turns
 
 __all__ = ["SRV", "Repeated", "Resolver", "lookup_host", "lookup_srv"]
 
@@ -357,7 +357,7 @@ class Resolver:
 
     async def _addresses(self, name: str, reply: Reply, type: QueryType, port: int | None) -> Found:
         external = self._external
-        return await in_turns(
+        return await turns.take(
             finding_addresses(name, reply.answer, type=type, port=port, external=external)
         )
 
@@ -374,10 +374,10 @@ class Resolver:
         while True:
             # Twice at most: what the first round finds may decide the family.
             section = (owner, reply.answer, additional)
-            found = await in_turns(finding_services(*section, family=family, external=external))
+            found = await turns.take(finding_services(*section, family=family, external=external))
             if not found.ignored:  # none is without an address
                 break
-            missing = await in_turns(missing_targets(*section, family=family, external=external))
+            missing = await turns.take(missing_targets(*section, family=family, external=external))
             targets = [target for target in missing if target not in asked]
             if not targets:
                 break

@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from knet.endpoint import Endpoint
+from knet.hashring.steps import Steps, exhaust
 from knet.resolver.names import Family, is_hostname, is_within
-from knet.slices import Slices, exhaust
 
 __all__ = [
     "Found",
@@ -135,7 +135,7 @@ def finding_addresses(
     type: RecordType,
     port: int | None = None,
     external: bool = False,
-) -> Slices[Found]:
+) -> Steps[Found]:
     """
     Do as `find_addresses` does, and pause after every few records.
     """
@@ -231,7 +231,7 @@ def missing_targets(
     *,
     family: Family = "auto",
     external: bool = False,
-) -> Slices[tuple[str, ...]]:
+) -> Steps[tuple[str, ...]]:
     """
     Do as `targets_without_address` does, and pause after every few records.
     """
@@ -273,7 +273,7 @@ def finding_services(
     *,
     family: Family = "auto",
     external: bool = False,
-) -> Slices[Found]:
+) -> Steps[Found]:
     """
     Do as `find_services` does, and pause after every few records.
     """
@@ -414,7 +414,7 @@ def _said(
     additional: Collection[Record],
     family: Family,
     external: bool,
-) -> Slices[_Said]:
+) -> Steps[_Said]:
     domain = _service_of(name)
     owners, ttls, outside = _follow(name, answer, domain, external)
     services, outsiders = yield from _services(owners, answer, domain, external)
@@ -425,7 +425,7 @@ def _said(
 
 def _services(
     owners: frozenset[str], answer: Iterable[Record], domain: str, external: bool
-) -> Slices[tuple[list[Record], list[str]]]:
+) -> Steps[tuple[list[Record], list[str]]]:
     """
     Return the SRV records that count: of the preferred priority, with a port and a target that is a
     hostname; and the targets that do not because they lie outside of *domain*.
@@ -475,7 +475,7 @@ def _type_of(family: Family, records: Iterable[Record]) -> RecordType:
 
 def _addresses_by_owner(
     records: Iterable[Record], owners: Collection[str]
-) -> Slices[dict[str, list[Record]]]:
+) -> Steps[dict[str, list[Record]]]:
     found: dict[str, list[Record]] = {}
     for number, record in enumerate(records):
         if not number % _A_FEW:

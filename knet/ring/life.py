@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from typing import Any, final
 
 import anyio
-from anyio.lowlevel import checkpoint, current_token
+from anyio.lowlevel import current_token
 
 from knet.endpoint import Endpoint
 from knet.errors import (
@@ -41,6 +41,7 @@ from knet.ring.sharing import Build, Heard, Make, SharedLookup, lookup_of
 from knet.ring.standing import RingStats, Standing
 from knet.ring.words import log, on_one_line, shown_object, text_of
 from knet.snapshot import Snapshot
+from knet.turns import turns
 
 __all__ = ["Life"]
 
@@ -64,9 +65,6 @@ _PATIENCE = 1.0
 
 # Set in whatever a lookup of a ring does: what it must not wait for is the end of that lookup.
 _looking_up: ContextVar[object] = ContextVar("knet_looking_up", default=None)
-
-# With more endpoints than this, other tasks get a turn between reading, deciding and building.
-_MANY = 256
 
 
 @final
@@ -474,7 +472,7 @@ class Life:
             heard = await self._ask(lookup, since)
             failure = heard.told if isinstance(heard.told, ResolveError) else None
             if isinstance(heard.told, Answer):
-                await _give_way(len(heard.told.endpoints))
+                await turns.give_way(len(heard.told.endpoints))
             decision = self._decide(heard)
             snapshot, build = await self._snapshot_of(lookup, decision)
         except BaseException as error:
@@ -535,9 +533,9 @@ class Life:
         present, endpoints = self.standing.snapshot, decision.belief.endpoints
         if endpoints is self.standing.belief.endpoints:
             return present, self._build
-        await _give_way(len(endpoints))
+        await turns.give_way(len(endpoints))
         build = await lookup.build(self._make, self._empty, endpoints)
-        await _give_way(len(endpoints))
+        await turns.give_way(len(endpoints))
         generation = 1 if present is None else present.generation + 1
         return Snapshot(build.placement, generation=generation), build
 
@@ -575,14 +573,6 @@ def _ends_a_ring(error: BaseException) -> bool:
         fatal = error.subgroup((KeyboardInterrupt, SystemExit, GeneratorExit))
         return fatal is not None or is_cancelled()
     return is_cancelled()
-
-
-async def _give_way(count: int) -> None:
-    """
-    Let other tasks have a turn where *count* endpoints were worked on, if those are many.
-    """
-    if count > _MANY:
-        await checkpoint()
 
 
 def _report(

@@ -18,6 +18,7 @@ from anyio.abc import TaskStatus
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError, NoEndpoints, RingClosed, RingNotReady
 from knet.hashring import HashRing, Placement
+from knet.hashring.base import check_placement
 from knet.hashring.hashing import xxh64
 from knet.hosting import HostedTask, note_open
 from knet.promise import Promise
@@ -29,8 +30,6 @@ from knet.ring.standing import RingStats
 from knet.snapshot import Change, Snapshot
 
 __all__ = ["Ring"]
-
-_PLACEMENT = ("members", "get", "get_n", "get_many", "walk", "get_hash", "share", "replace")
 
 
 @final
@@ -98,9 +97,7 @@ class Ring:
         # Make one without members now. Each later one comes from its `replace`, which keeps the
         # options that the caller gave.
         empty = placement(())
-        # By attribute, since isinstance looks past what a wrapper passes on with __getattr__.
-        if not all(hasattr(empty, name) for name in _PLACEMENT):
-            raise TypeError(f"placement must make a Placement, not {type(empty).__name__}")
+        check_placement(empty)
         source = Resolver() if resolver is None else resolver
         self._question = question
         self._life = Life(question, source, placement, empty, refresh, start_timeout)
@@ -150,9 +147,9 @@ class Ring:
         # One coroutine and no call: with a call for the lookup it takes a fifth longer. A bytes key
         # or a missing snapshot fails in here, which costs the usual case nothing.
         try:
-            shift = snapshot._shift  # type: ignore[union-attr]
-            if shift:  # a placement with slots
-                return snapshot._table[xxh64(key.encode()) >> shift]  # type: ignore[union-attr]
+            shift = snapshot.shift  # type: ignore[union-attr]
+            if shift:  # a HashRing
+                return snapshot.table[xxh64(key.encode()) >> shift]  # type: ignore[union-attr]
         except (AttributeError, IndexError, UnicodeEncodeError):
             pass
         if snapshot is None:

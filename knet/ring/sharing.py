@@ -23,11 +23,12 @@ from anyio.lowlevel import RunVar
 from knet.endpoint import Endpoint
 from knet.errors import ResolveError
 from knet.hashring import Placement
+from knet.hashring.base import replacing
 from knet.promise import Promise, copy_of
 from knet.resolver import Answer, Resolver, ResolverProtocol
 from knet.resolver.dns import Repeated
 from knet.resolver.names import Question
-from knet.slices import Slices, in_turns
+from knet.turns import turns
 
 __all__ = ["Build", "Heard", "Make", "SharedLookup", "lookup_of"]
 
@@ -135,7 +136,7 @@ class SharedLookup:
                 return build
         build = self._builds[id(make)] = Build(make, endpoints)
         try:
-            build.placement = await _built(empty, endpoints)
+            build.placement = await turns.take(replacing(empty, endpoints))
             build.is_done = True
         finally:
             if not build.is_done and self._builds.get(id(make)) is build:
@@ -158,14 +159,6 @@ class Build:
         self.endpoints = endpoints
         self.is_done = False
         self.over: Promise[None] = Promise()
-
-
-async def _built(
-    empty: Placement[Endpoint], endpoints: tuple[Endpoint, ...]
-) -> Placement[Endpoint]:
-    replacing: Callable[..., Slices[Placement[Endpoint]]] | None
-    replacing = getattr(empty, "replacing", None)
-    return empty.replace(endpoints) if replacing is None else await in_turns(replacing(endpoints))
 
 
 def _options_not_default(question: Question) -> dict[str, Any]:

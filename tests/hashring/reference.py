@@ -1,5 +1,5 @@
 """
-The ring placement done slowly: straight from the rules in `knet.hashring.ring`, sharing no code.
+The ring placement done slowly: straight from the rules in `knet.hashring.hash_ring`, sharing no code.
 """
 
 from __future__ import annotations

@@ -16,20 +16,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knet.errors import ConfigError
-from knet.hashring import HashRing, Member, ring
+from knet.hashring import HashRing, Member
 from knet.hashring.balance import level, limits_of, run_starts
 from knet.hashring.placement import Entry
-from knet.slices import exhaust
+from knet.hashring.steps import exhaust
 from tests.hashring.reference import ReferenceRing, xxh64
 from tests.hashring.tools import (
     KEYS,
+    ByMinima,
+    ByRuns,
+    Hopping,
+    Stepping,
     few_bits,
     keys,
+    parts_of,
     points,
     printed_with_hash_seeds,
     sets_of_members,
     slots,
-    table_of,
     use_hash,
     with_keys,
 )
@@ -54,7 +58,7 @@ def moved(before: HashRing[Member], after: HashRing[Member]) -> float:
     """
     What part of the keys changed hands.
     """
-    pairs = list(zip(table_of(before), table_of(after), strict=True))
+    pairs = list(zip(parts_of(before), parts_of(after), strict=True))
     return sum(old is not new for old, new in pairs) / len(pairs)
 
 
@@ -127,8 +131,10 @@ def test_the_example_of_the_ring_module_holds() -> None:
     """
     ring = HashRing(["a", "b", "c"], points=2, slots=8)
 
-    assert "".join(ring._table) == "bbbbccab"
-    assert "".join(HashRing(["a", "b", "c"], points=2, slots=8, balance=1.25)._table) == "cabbccab"
+    assert "".join(parts_of(ring)) == "bbbbccab"
+    assert (
+        "".join(parts_of(HashRing(["a", "b", "c"], points=2, slots=8, balance=1.25))) == "cabbccab"
+    )
 
 
 @given(any_members, points, slots, balances)
@@ -170,16 +176,20 @@ def test_the_rules_as_written_give_the_same_table_and_walk(
         hash64=hash64,
     )
 
-    for few_points, slots_per_hop in ((10**9, 0), (0, 10**9)):
+    class HoppingByRuns(ByRuns[Member], Hopping[Member]):
+        pass
+
+    class SteppingByMinima(ByMinima[Member], Stepping[Member]):
+        pass
+
+    for kind in (HoppingByRuns, SteppingByMinima):
         with pytest.MonkeyPatch.context() as patch:
             use_hash(patch, hash64)
-            patch.setattr(ring, "_FEW_POINTS", few_points)
-            patch.setattr(ring, "_SLOTS_PER_HOP", slots_per_hop)
-            levelled = HashRing(members, points=points, slots=slots, balance=balance)
+            levelled = kind(members, points=points, slots=slots, balance=balance)
             walk = list(levelled.walk(key))
             replicas = levelled.get_n(key, 3)
 
-        assert [owner.name for owner in table_of(levelled)] == list(
+        assert [owner.name for owner in parts_of(levelled)] == list(
             map(reference.owner, range(slots))
         )
         assert [member.name for member in walk] == list(reference.walk(key.encode()))
@@ -198,7 +208,7 @@ def test_the_order_of_members_does_not_matter(
     build = partial(HashRing[Member], points=points, slots=slots, balance=balance)
 
     assert build(members) == build(shuffled)
-    assert table_of(build(members)) == table_of(build(shuffled))
+    assert parts_of(build(members)) == parts_of(build(shuffled))
 
 
 @given(any_members, any_members, points, slots, balances)
@@ -212,7 +222,7 @@ def test_replacing_is_building_afresh(
     replaced = build(before).replace(after)
 
     assert replaced == build(after)
-    assert table_of(replaced) == table_of(build(after))
+    assert parts_of(replaced) == parts_of(build(after))
 
 
 @given(any_members.filter(with_keys), points, slots, balances, keys)
@@ -242,7 +252,7 @@ def test_a_bound_out_of_reach_changes_nothing(
     loose = HashRing(members, points=points, slots=slots, balance=2.0**52)
 
     if not any(0 < member.weight < 1e-6 for member in members):
-        assert table_of(loose) == table_of(plain)
+        assert parts_of(loose) == parts_of(plain)
     assert plain.balance is None
 
 
@@ -278,7 +288,7 @@ def test_the_bound_goes_wherever_a_ring_goes() -> None:
     again = pickle.loads(pickle.dumps(ring))
 
     assert again == ring
-    assert table_of(again) == table_of(ring)
+    assert parts_of(again) == parts_of(ring)
     assert again.balance == ring.replace(PODS[1:]).balance == 1.1
     assert ring != HashRing(PODS, slots=64)
     assert ring != HashRing(PODS, slots=64, balance=1.2)

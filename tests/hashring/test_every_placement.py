@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError, NoEndpoints
 from knet.hashring import HashRing, Member, Placement, Sliced
-from knet.slices import exhaust
+from knet.hashring.steps import exhaust
 from tests.hashring.placements_under_test import PLACEMENTS, UnderTest, members_of
 from tests.hashring.tools import KEYS, keys, printed_with_hash_seeds, with_keys
 

@@ -12,17 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet.hashring import HashRing, Member, ring
-from knet.slices import exhaust
+from knet.hashring import HashRing, Member
+from knet.hashring.steps import exhaust
 from tests.hashring.reference import ReferenceRing, xxh64
 from tests.hashring.tools import (
     KEYS,
+    ByMinima,
+    ByRuns,
+    Hopping,
+    Stepping,
     few_bits,
     keys,
+    parts_of,
     points,
     sets_of_members,
     slots,
-    table_of,
     use_hash,
     with_keys,
 )
@@ -42,7 +46,7 @@ def test_the_order_of_members_does_not_matter(
     other = HashRing(shuffled, points=points, slots=slots)
 
     assert one == other
-    assert table_of(one) == table_of(other)
+    assert parts_of(one) == parts_of(other)
 
 
 @given(sets_of_members(min_size=1), points, slots, st.booleans(), st.data())
@@ -80,12 +84,10 @@ def test_both_ways_to_make_the_table_agree(
     with pytest.MonkeyPatch.context() as patch:
         if collide:
             use_hash(patch, few_bits)
-        patch.setattr(ring, "_FEW_POINTS", 10**9)
-        by_runs = HashRing(members, points=points, slots=slots)
-        patch.setattr(ring, "_FEW_POINTS", 0)
-        by_minima = HashRing(members, points=points, slots=slots)
+        by_runs = ByRuns(members, points=points, slots=slots)
+        by_minima = ByMinima(members, points=points, slots=slots)
 
-    assert table_of(by_runs) == table_of(by_minima)
+    assert parts_of(by_runs) == parts_of(by_minima)
     for key in KEYS[:5] if with_keys(members) else ():
         assert by_runs.get_n(key, 99) == by_minima.get_n(key, 99)
 
@@ -98,11 +100,8 @@ def test_hops_and_single_steps_find_the_same_members(
     Skipping runs is faster and nothing else.
     """
     members.append(Member("with keys"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ring, "_SLOTS_PER_HOP", 0)
-        hopping = HashRing(members, points=points, slots=slots)
-        patch.setattr(ring, "_SLOTS_PER_HOP", 10**9)
-        stepping = HashRing(members, points=points, slots=slots)
+    hopping = Hopping(members, points=points, slots=slots)
+    stepping = Stepping(members, points=points, slots=slots)
 
     assert hopping.get_n(key, 99) == stepping.get_n(key, 99)
     assert hopping.get_n(key, 3) == stepping.get_n(key, 3)
@@ -115,8 +114,8 @@ def test_only_the_keys_of_a_leaver_move(members: list[Member], points: int, slot
     Read backwards it says that who joins only receives.
     """
     leaver, *rest = members
-    before = table_of(HashRing(members, points=points, slots=slots))
-    after = table_of(HashRing(rest, points=points, slots=slots))
+    before = parts_of(HashRing(members, points=points, slots=slots))
+    after = parts_of(HashRing(rest, points=points, slots=slots))
 
     if after:
         assert all(old is new or old is leaver for old, new in zip(before, after, strict=True))
@@ -154,7 +153,7 @@ def test_replacing_is_building_afresh(
 
     for replaced in (ring.replace(after), exhaust(ring.replacing(after))):
         assert replaced == fresh
-        assert table_of(replaced) == table_of(fresh)
+        assert parts_of(replaced) == parts_of(fresh)
 
 
 @given(sets_of_members(), points, slots)
@@ -167,7 +166,7 @@ def test_a_pickle_keeps_the_picks(members: list[Member], points: int, slots: int
 
     assert loaded == ring
     assert hash(loaded) == hash(ring)
-    assert table_of(loaded) == table_of(ring)
+    assert parts_of(loaded) == parts_of(ring)
 
 
 @given(keys)
@@ -195,4 +194,4 @@ def test_shares_add_up_and_are_the_slots(members: list[Member], points: int, slo
     assert tuple(share) == ring.members
     assert sum(share.values()) == (1 if with_keys(members) else 0)
     for member, part in share.items():
-        assert part * slots == sum(1 for owner in table_of(ring) if owner is member)
+        assert part * slots == sum(1 for owner in parts_of(ring) if owner is member)

@@ -7,12 +7,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import strategies as st
 
-from knet.hashring import HashRing, Member, hashing, ring, tree
+from knet.hashring import HashRing, Member, hash_ring, hashing, tree
+from knet.hashring.base import owners
+
+M = TypeVar("M", bound=Hashable)
 
 KEYS = [f"key-{number}" for number in range(300)]
 
@@ -42,7 +46,7 @@ def use_hash(patch: pytest.MonkeyPatch, hash64: Callable[[bytes, int], int]) -> 
     def hashed(data: bytes, seed: int = 0, /) -> int:
         return hash64(data, seed)
 
-    for module in (hashing, ring, tree):
+    for module in (hashing, hash_ring, tree):
         patch.setattr(module, "xxh64", hashed)
 
 
@@ -79,5 +83,42 @@ def with_keys(some: Iterable[Member]) -> bool:
     return any(member.weight for member in some)
 
 
-def table_of(ring_: HashRing[Member]) -> list[Member]:
-    return ring_._table
+def parts_of(placement: Any) -> list[Any]:
+    """
+    Return who owns each equal part of the key space of a placement that has such parts.
+    """
+    parts = owners(placement)
+    assert parts is not None
+    return list(parts)
+
+
+class ByRuns(HashRing[M]):
+    """
+    Sorts all points, however many there are.
+    """
+
+    _few_points = 10**9
+
+
+class ByMinima(HashRing[M]):
+    """
+    Looks for the lowest point of each slot, however few there are.
+    """
+
+    _few_points = 0
+
+
+class Hopping(HashRing[M]):
+    """
+    Hops over runs of slots, however short.
+    """
+
+    _slots_per_hop = 0
+
+
+class Stepping(HashRing[M]):
+    """
+    Goes from slot to slot, however long the runs are.
+    """
+
+    _slots_per_hop = 10**9

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knet import Endpoint
+from knet.hashring.steps import Steps
 from knet.resolver.names import Family
 from knet.resolver.records import (
     Found,
@@ -30,7 +31,6 @@ from knet.resolver.records import (
     targets_without_address,
     usable_address,
 )
-from knet.slices import Slices
 
 WEB = "web.prod.svc.cluster.local"
 HTTP = f"_http._tcp.{WEB}"
@@ -136,13 +136,13 @@ def test_large_answers_are_read_with_pauses() -> None:
     addresses = [a(address) for address in given]
     services = [srv(f"web-{n}.{WEB}") for n in range(1000)]
     glue = [a(address, owner=f"web-{n}.{WEB}") for n, address in enumerate(given)]
-    readings: list[tuple[object, Slices[Any]]] = [
+    readings: list[tuple[object, Steps[Any]]] = [
         (find_addresses(WEB, addresses, type="A"), finding_addresses(WEB, addresses, type="A")),
         (find_services(HTTP, services, glue), finding_services(HTTP, services, glue)),
         (targets_without_address(HTTP, services, []), missing_targets(HTTP, services, [])),
     ]
 
-    def read(slices: Slices[Any]) -> Slices[None]:
+    def read(slices: Steps[Any]) -> Steps[None]:
         read_so.append((yield from slices))
 
     for found, slices in readings:

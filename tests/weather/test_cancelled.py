@@ -15,8 +15,6 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-import knet.ring.life
-import knet.slices
 from knet import (
     Answer,
     Endpoint,
@@ -29,6 +27,7 @@ from knet import (
     Snapshot,
 )
 from knet.hashring import HashRing
+from knet.turns import turns
 from tests.fakes import FakeResolver, endpoints
 from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
 from tests.weather.steps import Interrupted
@@ -47,8 +46,8 @@ def _gives_way_wherever_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A ring of five pods has all the steps of one of five thousand, and not one for each.
     """
-    monkeypatch.setattr(knet.slices, "_SLICE", -1.0)
-    monkeypatch.setattr(knet.ring.life, "_MANY", 2)
+    monkeypatch.setattr(turns, "seconds", -1.0)
+    monkeypatch.setattr(turns, "many", 2)
 
 
 class Scripted(FakeResolver):

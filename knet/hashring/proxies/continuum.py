@@ -107,14 +107,6 @@ class Continuum(BasePlacement[M]):
         return entries
 
     def get(self, key: str | bytes) -> M:
-        """
-        Return the member that *key* belongs to.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: The key is text with a lone surrogate.
-            TypeError: The key is neither `str` nor `bytes`.
-        """
         # Whatever is not a text key on a ring with points fails here and costs others nothing.
         try:
             h = self._key_hash(key.encode())  # type: ignore[union-attr]
@@ -128,14 +120,6 @@ class Continuum(BasePlacement[M]):
         return self._owner(self._key_hash(encode_key(key)))
 
     def get_many(self, keys: Iterable[str | bytes]) -> list[M]:
-        """
-        Return the member of each key, in the order of *keys*.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: A key is text with a lone surrogate.
-            TypeError: A key is neither `str` nor `bytes`, or *keys* is a single one.
-        """
         get = self.get
         return [get(key) for key in key_list(keys)]
 
@@ -163,6 +147,13 @@ class Continuum(BasePlacement[M]):
         Every member, those of weight 0 too, in the order given.
         """
         return self._members
+
+    @property
+    def points(self) -> tuple[tuple[int, M], ...]:
+        """
+        Every point on the circle and whose it is, ascending, as a new tuple.
+        """
+        return tuple(zip(self._sorted, self._owners, strict=False))
 
     def _has_keys(self) -> bool:
         return bool(self._sorted)

@@ -125,6 +125,14 @@ class HAProxyRing(Continuum[M]):
         return self._numbers
 
     @property
+    def points(self) -> tuple[tuple[int, M], ...]:
+        """
+        Every node on the circle and whose it is, ascending, as a new tuple.
+        """
+        owners = self._owners[self._turned :]
+        return tuple(zip(self._nodes, owners, strict=False))
+
+    @property
     def spec(self) -> str:
         """
         The placement and its options; with the members' weights it decides every pick.

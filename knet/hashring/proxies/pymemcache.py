@@ -18,7 +18,7 @@ from knet.endpoint import Endpoint
 from knet.errors import ConfigError
 from knet.hashring.base import BasePlacement
 from knet.hashring.hashing import encode_key
-from knet.hashring.placement import canonical, check_hash, name_of, no_members
+from knet.hashring.placement import check_hash, name_of, no_members, sorted_entries
 from knet.hashring.proxies.hashes import murmur3_32
 
 __all__ = ["PymemcacheRendezvous"]
@@ -66,25 +66,9 @@ class PymemcacheRendezvous(BasePlacement[M]):
         self._begin(members, name=name)
 
     def get(self, key: str | bytes) -> M:
-        """
-        Return the member that *key* belongs to.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: The key is text with a lone surrogate.
-            TypeError: The key is neither `str` nor `bytes`.
-        """
         return self._best(_characters(encode_key(key)))
 
     def walk(self, key: str | bytes) -> Iterator[M]:
-        """
-        Iterate over all members that have keys, most preferred for *key* first.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: The key is text with a lone surrogate.
-            TypeError: The key is neither `str` nor `bytes`.
-        """
         characters = _characters(encode_key(key))
         if not self._nodes:
             raise no_members(self._members)
@@ -121,7 +105,7 @@ class PymemcacheRendezvous(BasePlacement[M]):
         return name_of(member)
 
     def _build(self, members: Iterable[M]) -> Generator[None, None, None]:
-        entries = yield from canonical(members, self._name or self._default_name)
+        entries = yield from sorted_entries(members, self._name or self._default_name)
         self._members = tuple([entry.member for entry in entries])
         self._nodes = []
         entries.reverse()

@@ -14,8 +14,8 @@ from knet.hashring import Maglev, Member, hash_key
 from knet.hashring.hashing import xxh64
 from knet.hashring.proxies import EnvoyMaglev, EnvoyRing
 from knet.hashring.proxies.murmur import murmur2_64
-from knet.slices import exhaust
-from tests.hashring.tools import KEYS
+from knet.hashring.steps import exhaust
+from tests.hashring.tools import KEYS, parts_of
 
 PODS = [Endpoint(f"web-{number}", f"10.0.0.{number}", 8080) for number in range(1, 8)]
 
@@ -29,23 +29,23 @@ def test_points_are_the_hashes_of_address_and_number() -> None:
     for pod in PODS[:2]:
         for index in (0, 1):
             assert ring.get_hash(xxh64(f"{pod}_{index}".encode())) is pod
-    assert len(ring._sorted) == 4
+    assert len(ring.points) == 4
 
 
 def test_a_host_gets_whole_points() -> None:
     """
     1024 by 3 is 341.33, so 342 each.
     """
-    assert len(EnvoyRing(PODS[:3])._sorted) == 1026
-    assert len(EnvoyRing(PODS[:3], max_size=1024)._sorted) == 1024
-    assert len(EnvoyRing([Member("a"), Member("b", 3), Member("c", 0)])._sorted) == 1024
+    assert len(EnvoyRing(PODS[:3]).points) == 1026
+    assert len(EnvoyRing(PODS[:3], max_size=1024).points) == 1024
+    assert len(EnvoyRing([Member("a"), Member("b", 3), Member("c", 0)]).points) == 1024
 
 
 def test_75_hosts_have_a_point_more_than_they_should() -> None:
     """
     14 each are 1050; doubles sum up to a little more, and Envoy's loop makes 1051 of it.
     """
-    assert len(EnvoyRing(map(str, range(75)))._sorted) == 1051
+    assert len(EnvoyRing(map(str, range(75))).points) == 1051
 
 
 def test_some_hosts_may_have_no_point() -> None:
@@ -115,10 +115,10 @@ def test_envoy_maglev_is_maglev_over_addresses() -> None:
     """
     by_address = Maglev(PODS, name=str)
 
-    assert EnvoyMaglev(PODS)._table == by_address._table
+    assert parts_of(EnvoyMaglev(PODS)) == parts_of(by_address)
     assert EnvoyMaglev(PODS) != by_address
     assert EnvoyMaglev(PODS).members == tuple(sorted(PODS, key=str))
-    assert EnvoyMaglev(PODS, name=lambda pod: pod.name)._table == Maglev(PODS)._table
+    assert parts_of(EnvoyMaglev(PODS, name=lambda pod: pod.name)) == parts_of(Maglev(PODS))
 
 
 def test_a_leave_moves_keys_of_others_too() -> None:

@@ -25,7 +25,7 @@ def test_the_default_ring_is_envoys() -> None:
     assert GrpcRing(PODS).get_many(KEYS) == EnvoyRing(PODS).get_many(KEYS)
 
     heavy = [Member(str(pod), 1 if pod is PODS[0] else 1000) for pod in PODS]
-    assert len(GrpcRing(heavy)._sorted) == 4096
+    assert len(GrpcRing(heavy).points) == 4096
     assert GrpcRing(heavy).get_many(KEYS) != EnvoyRing(heavy).get_many(KEYS)
 
 
@@ -36,8 +36,8 @@ def test_the_cap_limits_both_sizes() -> None:
     capped = GrpcRing(PODS, min_size=16_384, max_size=65_536)
     lifted = GrpcRing(PODS, min_size=16_384, max_size=65_536, cap=65_536)
 
-    assert len(capped._sorted) == 4096
-    assert len(lifted._sorted) == 16_387
+    assert len(capped.points) == 4096
+    assert len(lifted.points) == 16_387
     assert capped.get_many(KEYS) == GrpcRing(PODS, min_size=4096, max_size=4096).get_many(KEYS)
 
 

@@ -14,7 +14,7 @@ from knet.errors import ConfigError, NoEndpoints
 from knet.hashring import Member
 from knet.hashring.proxies import HAProxyRing, haproxy
 from knet.hashring.proxies.hashes import MASK, crc32, djb2, full_avalanche, sdbm, wt6
-from knet.slices import exhaust
+from knet.hashring.steps import exhaust
 
 PODS = [Endpoint(f"web-{n}", f"10.0.0.{n + 1}", 8080) for n in range(5)]
 KEYS = [f"key-{n}" for n in range(300)]

@@ -14,7 +14,7 @@ from knet.errors import ConfigError, NoEndpoints
 from knet.hashring import Member, Placement
 from knet.hashring.placement import Sliced
 from knet.hashring.proxies import PymemcacheRendezvous, pymemcache
-from knet.slices import exhaust
+from knet.hashring.steps import exhaust
 
 CACHES = [Endpoint("cache", f"10.0.0.{n}", 11211) for n in range(1, 6)]
 KEYS = [f"key-{n}" for n in range(200)]

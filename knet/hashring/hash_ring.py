@@ -69,21 +69,19 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from itertools import compress, islice, repeat
 from math import floor
 from operator import is_not
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from knet.errors import ConfigError
 from knet.hashring.balance import check_balance, level, limits_of, run_starts
+from knet.hashring.base import BasePlacement
 from knet.hashring.hashing import encode_key, xxh64
 from knet.hashring.placement import (
     Entry,
-    canonical,
     check_count,
-    check_hash,
     key_list,
-    name_of,
     no_members,
+    sorted_entries,
 )
-from knet.slices import exhaust
 
 __all__ = ["HashRing", "check_options", "point_count", "shift_of"]
 
@@ -104,11 +102,6 @@ _POINTS_PER_SLICE = 512
 _SLOTS_PER_SLICE = 2048
 _RUNS_PER_SLICE = 512
 _MEMBERS_PER_SLICE = 128
-# Up to this many points sorting them all is the faster build, and short enough to be one slice.
-_FEW_POINTS = 2048
-# Where there are at least this many slots to a point, `get_n` hops over runs of slots with one owner.
-# Shorter runs are walked through slot by slot as fast, without the memory and the longer build.
-_SLOTS_PER_HOP = 6
 # Where runs are short, this many slots are looked at together.
 _SLOTS_PER_STEP = 16
 # Up to this many members of `get_n` are told apart by comparing each with each.
@@ -117,7 +110,7 @@ _FEW_MEMBERS = 8
 _HOPS = bytes(range(255, 0, -1))
 
 
-class HashRing(Generic[M]):
+class HashRing(BasePlacement[M]):
     """
     A consistent-hash ring: who owns a key moves only with the members that come or go.
 
@@ -153,12 +146,9 @@ class HashRing(Generic[M]):
     """
 
     __slots__ = (
-        "__weakref__",
         "_balance",
         "_hops",
         "_landless",
-        "_members",
-        "_name",
         "_owners",
         "_points",
         "_shift",
@@ -166,10 +156,18 @@ class HashRing(Generic[M]):
         "_table",
     )
 
+    _algorithm = "hashring/1"
+    _options = ("points", "slots", "balance")
+
     # The owner of each slot: `slots` references to members, or none at all where no member has
-    # points. Siblings may read it (comparing two of them by identity tells which keys move); nobody
-    # writes to it.
+    # points. Nobody writes to it.
     _table: list[M]
+    # Up to this many points sorting them all is the faster build, and short enough to be one step.
+    _few_points: ClassVar[int] = 2048
+    # Where there are at least this many slots to a point, `get_n` hops over runs of slots with one
+    # owner. Shorter runs are walked through slot by slot as fast, without the memory and the longer
+    # build.
+    _slots_per_hop: ClassVar[int] = 6
     # For each slot, how many slots on to look for another owner; None where runs are short.
     _hops: bytes | None
     # How many members own a slot, and those that have points and own none.
@@ -189,19 +187,9 @@ class HashRing(Generic[M]):
         self._points = points
         self._slots = slots
         self._balance = check_balance(balance)
-        self._shift = shift_of(slots)
-        self._name = name
-        exhaust(self._build(members))
+        self._begin(members, name=name, key_hash=xxh64)
 
     def get(self, key: str | bytes) -> M:
-        """
-        Return the member that *key* belongs to.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: The key is text with a lone surrogate.
-            TypeError: The key is neither `str` nor `bytes`.
-        """
         # One hash and one read. Everything that is not a text key on a ring with members, such as
         # bytes, fails somewhere in this line and costs it nothing.
         try:
@@ -211,18 +199,6 @@ class HashRing(Generic[M]):
         return self._owner(xxh64(encode_key(key)))
 
     def get_n(self, key: str | bytes, n: int) -> tuple[M, ...]:
-        """
-        Return the distinct members for *key*, most preferred first.
-
-        Returns:
-            ``min(n, members that have keys)`` members, the first being ``get(key)``. A shorter
-            answer is the beginning of a longer one.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: *n* is below 1, or the key is text with a lone surrogate.
-            TypeError: *n* is no `int`, or the key is neither `str` nor `bytes`.
-        """
         if n.__class__ is not int or n < 1:
             check_count(n, "n")
         try:
@@ -235,7 +211,7 @@ class HashRing(Generic[M]):
         if not table:
             raise no_members(self._members)
         if n > _FEW_MEMBERS:
-            return tuple(islice(self._walk(table[slot], slot), n))
+            return tuple(islice(self._walk_from(slot), n))
         slots = self._slots
         hops = self._hops
         # Compared by identity, with a loop: all references in the table are to the members, and an
@@ -277,16 +253,7 @@ class HashRing(Generic[M]):
         return tuple(found)
 
     def get_many(self, keys: Iterable[str | bytes]) -> list[M]:
-        """
-        Return the member of each key, in the order of *keys*.
-
-        Takes about four fifths of the time of as many calls of `get`.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: A key is text with a lone surrogate.
-            TypeError: A key is neither `str` nor `bytes`, or *keys* is a single one.
-        """
+        # Takes about four fifths of the time of as many calls of `get`.
         keys = key_list(keys)
         table = self._table
         shift = self._shift
@@ -296,30 +263,6 @@ class HashRing(Generic[M]):
             pass
         return [self.get(key) for key in keys]
 
-    def walk(self, key: str | bytes) -> Iterator[M]:
-        """
-        Iterate over all members that have keys, most preferred for *key* first.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: The key is text with a lone surrogate.
-            TypeError: The key is neither `str` nor `bytes`.
-        """
-        h64 = xxh64(encode_key(key))
-        return self._walk(self._owner(h64), h64 >> self._shift)
-
-    def get_hash(self, h64: int) -> M:
-        """
-        Return the member that a key of this hash belongs to.
-
-        Raises:
-            NoEndpoints: No member has keys.
-            ConfigError: The hash is not in ``[0, 2**64)``.
-            TypeError: It is no `int`.
-        """
-        check_hash(h64)
-        return self._owner(h64)
-
     def share(self) -> dict[M, float]:
         """
         Return the share of the key space that each member has, exactly; none is 0.0.
@@ -328,36 +271,6 @@ class HashRing(Generic[M]):
         """
         slots = Counter(map(id, self._table))
         return {member: slots[id(member)] / self._slots for member in self._members}
-
-    def replace(self, members: Iterable[M]) -> Self:
-        """
-        Return a ring of *members* with the options of this one.
-
-        Raises:
-            ConfigError: A name is given twice or empty, or a weight is out of range.
-            TypeError: A member or its weight has the wrong type.
-        """
-        return exhaust(self.replacing(members))
-
-    def replacing(self, members: Iterable[M]) -> Generator[None, None, Self]:
-        """
-        Do the work of `replace`, yielding after about every 0.1 ms of it; return the ring.
-        """
-        ring = self.__class__.__new__(self.__class__)
-        ring._points = self._points
-        ring._slots = self._slots
-        ring._balance = self._balance
-        ring._shift = self._shift
-        ring._name = self._name
-        yield from ring._build(members)
-        return ring
-
-    @property
-    def members(self) -> tuple[M, ...]:
-        """
-        Every member, those of weight 0 too, sorted by the UTF-8 bytes of its name.
-        """
-        return self._members
 
     @property
     def points(self) -> int:
@@ -380,51 +293,27 @@ class HashRing(Generic[M]):
         """
         return self._balance
 
-    @property
-    def spec(self) -> str:
-        """
-        The placement and its options; with the members' names and weights it decides every pick.
-        """
-        return f"hashring/1 {self._options()}"
+    def _option_texts(self) -> list[str]:
+        balance = [] if self._balance is None else [f"balance={self._balance}"]
+        return [f"points={self._points}", f"slots={self._slots}", *balance]
 
-    def __len__(self) -> int:
-        return len(self._members)
+    def _parts(self) -> list[M]:
+        return self._table
 
-    def __repr__(self) -> str:
-        return f"<{self.__class__.__name__} members={len(self._members)} {self._options()}>"
+    def _has_keys(self) -> bool:
+        return bool(self._table)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, HashRing):
-            return NotImplemented
-        return self is other or self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, self._identity()
-
-    def _identity(self) -> tuple[Any, ...]:
-        return (
-            self.__class__,
-            self._members,
-            self._points,
-            self._slots,
-            self._name,
-            self._balance,
-        )
-
-    def _options(self) -> str:
-        balance = "" if self._balance is None else f" balance={self._balance}"
-        return f"points={self._points} slots={self._slots}{balance}"
-
-    def _owner(self, h64: int) -> M:
+    def _owner(self, h: int) -> M:
         if not self._table:
             raise no_members(self._members)
-        return self._table[h64 >> self._shift]
+        return self._table[h >> self._shift]
 
-    def _walk(self, last: M, slot: int) -> Iterator[M]:
+    def _walk(self, h: int) -> Iterator[M]:
+        return self._walk_from(h >> self._shift)
+
+    def _walk_from(self, slot: int) -> Iterator[M]:
         table, hops, slots = self._table, self._hops, self._slots
+        last = table[slot]
         seen = {id(last)}
         yield last
         while len(seen) < self._owners:
@@ -442,8 +331,9 @@ class HashRing(Generic[M]):
         """
         Fill in everything that depends on the members, in slices.
         """
-        entries = yield from canonical(members, self._name or name_of)
+        entries = yield from sorted_entries(members, self._name or self._default_name)
         self._members = tuple([entry.member for entry in entries])
+        self._shift = shift_of(self._slots)
         yield
         pointed: list[tuple[Entry[M], int]] = []
         for first in range(0, len(entries), _MEMBERS_PER_SLICE):
@@ -460,8 +350,8 @@ class HashRing(Generic[M]):
         yield
         if not pointed:
             return
-        fill = _table_by_runs if total <= _FEW_POINTS else _table_by_minima
-        hop = total * _SLOTS_PER_HOP <= self._slots
+        fill = _table_by_runs if total <= self._few_points else _table_by_minima
+        hop = total * self._slots_per_hop <= self._slots
         starts = array("I") if hop or self._balance is not None else None
         self._table, landed = yield from fill(pointed, self._slots, starts)
         if starts is not None and self._balance is not None:
@@ -664,14 +554,3 @@ def point_count(entry: Entry[Any], points: int) -> int:
             f"more than {MAX_POINTS}; divide all weights by the same number"
         )
     return max(1, floor(points * entry.weight + 0.5))
-
-
-def _rebuild(
-    cls: type[HashRing[M]],
-    members: tuple[M, ...],
-    points: int,
-    slots: int,
-    name: Callable[[M], str] | None,
-    balance: float | None = None,
-) -> HashRing[M]:
-    return cls(members, points=points, slots=slots, balance=balance, name=name)

@@ -12,21 +12,19 @@ import pytest
 
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError, NoEndpoints
-from knet.hashring import HashRing, Member, hash_key, ring
-from knet.slices import exhaust
-from tests.hashring.tools import KEYS, printed_with_hash_seeds, sixteenths, use_hash
+from knet.hashring import HashRing, Member, hash_key
+from knet.hashring.steps import exhaust
+from tests.hashring.tools import (
+    KEYS,
+    ByMinima,
+    ByRuns,
+    printed_with_hash_seeds,
+    sixteenths,
+    use_hash,
+)
 
 
-@pytest.fixture(params=["by runs", "by minima"])
-def _both_builds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Run a test once for each of the two ways to make a table.
-    """
-    if request.param == "by minima":
-        monkeypatch.setattr(ring, "_FEW_POINTS", 0)
-
-
-@pytest.mark.usefixtures("_both_builds")
+@pytest.mark.parametrize("kind", [ByRuns, ByMinima])
 class TestTheRingInTheHead:
     """
     A ring of 16 positions: name n has its point i at n + 5 * i, modulo 16; a slot is two wide.
@@ -52,8 +50,8 @@ class TestTheRingInTheHead:
         use_hash(monkeypatch, sixteenths)
 
     @pytest.fixture
-    def ring(self) -> HashRing[str]:
-        return HashRing(["12", "6", "1"], points=2, slots=8)
+    def ring(self, kind: type[HashRing[str]]) -> HashRing[str]:
+        return kind(["12", "6", "1"], points=2, slots=8)
 
     def test_each_slot_belongs_to_the_first_point_from_its_start(self, ring: HashRing[str]) -> None:
         """
@@ -80,11 +78,11 @@ class TestTheRingInTheHead:
         """
         assert ring.share() == {"1": 0.625, "6": 0.25, "12": 0.125}
 
-    def test_members_without_a_slot_come_last_by_name(self) -> None:
+    def test_members_without_a_slot_come_last_by_name(self, kind: type[HashRing[str]]) -> None:
         """
         With a single slot the first point, 1, has everything; nobody is lost to `get_n`.
         """
-        ring = HashRing(["6", "12", "1"], points=2, slots=1)
+        ring = kind(["6", "12", "1"], points=2, slots=1)
 
         assert ring.get("9") == "1"
         assert ring.get_n("9", 2) == ("1", "12")
