@@ -4,6 +4,7 @@ Every request for a key at the same pod: consistent hashing over a Kubernetes he
 
 from __future__ import annotations
 
+from knet.answer import Answer
 from knet.endpoint import Endpoint
 from knet.errors import (
     AnswerTooLarge,
@@ -24,26 +25,23 @@ from knet.errors import (
     ServerUnreachable,
 )
 from knet.hashring import HashRing
+from knet.question import Family, Protocol, Question
 from knet.refresh import RefreshPolicy
-from knet.resolver import (
-    SRV,
-    Answer,
-    Resolver,
-    ResolverProtocol,
-    StaticResolver,
-    lookup_host,
-    lookup_srv,
-)
+from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
 from knet.ring import Ring, RingStats
 from knet.snapshot import Change, KeySpace, Snapshot
+from knet.sources import Asked, ResolverProtocol
+from knet.static import StaticResolver
 
 __all__ = [
     "SRV",
     "Answer",
     "AnswerTooLarge",
+    "Asked",
     "Change",
     "ConfigError",
     "Endpoint",
+    "Family",
     "HashRing",
     "KeySpace",
     "KnetError",
@@ -51,7 +49,9 @@ __all__ = [
     "NameNotFound",
     "NoData",
     "NoEndpoints",
+    "Protocol",
     "QueryRefused",
+    "Question",
     "RefreshPolicy",
     "ResolveError",
     "ResolveTimeout",

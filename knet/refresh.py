@@ -34,9 +34,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
+from knet.answer import Answer
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError, NameNotFound, NoData, ResolveError
-from knet.resolver.answer import Answer
 
 __all__ = ["Belief", "Decision", "RefreshPolicy", "State", "decide"]
 
@@ -303,7 +303,7 @@ def _merged(
     merged = {e.name: e for e in named}
     taken = {(e.address, e.port) for e in named}
     # The same once more, as from a cache, is no second sample; nor is what failures have left.
-    is_sample = answer.cut_off and named != belief.newest
+    is_sample = answer.gap == "cut off" and named != belief.newest
     for endpoint in belief.endpoints:
         name = endpoint.name
         there = merged.get(name)

@@ -48,7 +48,7 @@ class FakeResolver:
         """
         Answer with these endpoints from now on.
         """
-        self.outcome = Answer(found, ttl, complete)
+        self.outcome = Answer(found, ttl, gap="" if complete else "targets")
 
     async def resolve(self, service: str, /) -> Answer:
         """

@@ -23,56 +23,82 @@ ROOT = Path(knet.__file__).parent
 ROOMS = [
     "knet.errors",
     "knet.endpoint",
+    "knet.question",
+    "knet.answer",
+    "knet.pods",
     "knet.hashring",
     "knet.promise",
     "knet.turns",
     "knet.hosting",
+    "knet.surroundings",
+    "knet.static",
     "knet.resolver",
     "knet.refresh",
     "knet.snapshot",
+    "knet.sources",
     "knet.ring",
     "knet",
     "knet.testing",
-    "knet.integrations",
     "knet.cli",
 ]
 
 # Inside a room the same holds for its modules.
-HASHRING = [
-    "hashing",
-    "steps",
-    "placement",
-    "base",
-    "balance",
-    "hash_ring",
-    "maglev",
-    "rendezvous",
-    "tree",
-    "proxies.hashes",
-    "proxies.murmur",
-    "proxies.request",
-    "proxies.servers",
-    "proxies.continuum",
-    "proxies.envoy",
-    "proxies.grpc",
-    "proxies.nginx",
-    "proxies.haproxy",
-    "proxies.ketama",
-    "proxies.pymemcache",
-]
-RESOLVER = ["names", "records", "answer", "cares", "static", "dns"]
+INSIDE = {
+    "knet.hashring": [
+        "steps",
+        "hashing",
+        "placement",
+        "base",
+        "balance",
+        "hash_ring",
+        "maglev",
+        "rendezvous",
+        "tree",
+        "proxies.hashes",
+        "proxies.murmur",
+        "proxies.request",
+        "proxies.servers",
+        "proxies.continuum",
+        "proxies.envoy",
+        "proxies.grpc",
+        "proxies.nginx",
+        "proxies.haproxy",
+        "proxies.ketama",
+        "proxies.pymemcache",
+    ],
+    "knet.resolver": ["names", "records", "cares", "lookup", "dns"],
+    "knet.ring": ["words", "standing", "sharing", "life", "ring"],
+}
 
-# Modules that know nothing of DNS, clocks, sockets, event loops or chance.
+# Rooms and modules that know nothing of DNS, clocks, sockets, event loops or chance, nor reach by way of
+# other rooms what does.
 PURE = [
     "knet.errors",
     "knet.endpoint",
+    "knet.question",
+    "knet.answer",
+    "knet.pods",
     "knet.hashring",
     "knet.resolver.names",
-    "knet.resolver.answer",
+    "knet.resolver.records",
     "knet.refresh",
     "knet.snapshot",
+    "knet.sources",
+    "knet.ring.standing",
 ]
-IMPURE_IMPORTS = {"anyio", "asyncio", "trio", "sniffio", "socket", "time", "random", "aiodns"}
+IMPURE_IMPORTS = {
+    "aiodns",
+    "anyio",
+    "asyncio",
+    "pycares",
+    "random",
+    "sniffio",
+    "socket",
+    "time",
+    "trio",
+}
+# `socket` is where Python keeps the reading and writing of addresses; nobody is asked for that.
+HARMLESS = {("knet.pods", "socket")}
 
 # What is imported in one place only.
 ONLY_IN = {
@@ -117,6 +143,10 @@ def room_of(name: str) -> str:
     return max(matching, key=len)
 
 
+# What each module imports, also inside of its functions.
+MODULES = {name: set(imports(tree)) for name, tree in modules()}
+
+
 def test_every_module_has_a_room() -> None:
     """
     A file outside the plan is a decision that somebody should take.
@@ -142,14 +172,15 @@ def test_arrows_between_rooms_point_one_way() -> None:
     assert not upwards
 
 
-@pytest.mark.parametrize(
-    ("package", "order"), [("knet.hashring", HASHRING), ("knet.resolver", RESOLVER)]
-)
+@pytest.mark.parametrize(("package", "order"), INSIDE.items())
 def test_arrows_inside_a_room_point_one_way(package: str, order: list[str]) -> None:
     """
     Inside a package, too, no module imports one that comes after it.
     """
     rank = {f"{package}.{module}": i for i, module in enumerate(order)}
+    inside = {name for name, _ in modules() if is_in(name, package)}
+    front_doors = {package, *(name for name in inside if name.endswith(".proxies"))}
+    assert inside - front_doors == set(rank)
     upwards = [
         f"{name} imports {imported}"
         for name, tree in modules()
@@ -163,16 +194,62 @@ def test_arrows_inside_a_room_point_one_way(package: str, order: list[str]) -> N
 @pytest.mark.parametrize("room", PURE)
 def test_thinking_and_waiting_live_apart(room: str) -> None:
     """
-    Pure modules import nothing that waits, looks at a clock or rolls dice.
+    Pure modules reach nothing that waits, looks at a clock or rolls dice, by however many hops.
     """
+    asked = {name for name, _ in modules() if is_in(name, room)}
+    assert asked
     impure = [
-        f"{name} imports {imported}"
-        for name, tree in modules()
-        for imported in imports(tree)
-        if is_in(name, room) and imported.split(".")[0] in IMPURE_IMPORTS
+        f"{' -> '.join(way)} -> {imported}"
+        for way in ways_from(asked)
+        for imported in MODULES[way[-1]]
+        if imported.split(".")[0] in IMPURE_IMPORTS and (way[-1], imported) not in HARMLESS
     ]
 
     assert not impure
+
+
+def ways_from(names: set[str]) -> Iterator[tuple[str, ...]]:
+    """
+    Yield how each module of knet is reached by imports from *names*, the shortest ways first.
+    """
+    reached = set(names)
+    ways: list[tuple[str, ...]] = [(name,) for name in sorted(names)]
+    while ways:
+        yield from ways
+        further = []
+        for way in ways:
+            for imported in sorted(MODULES[way[-1]]):
+                if imported in MODULES and imported != "knet" and imported not in reached:
+                    reached.add(imported)
+                    further.append((*way, imported))
+        ways = further
+
+
+def test_the_way_by_hops_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A clock two rooms away is a clock.
+    """
+    monkeypatch.setitem(MODULES, "knet.errors", {"time"})
+
+    with pytest.raises(AssertionError, match=r"knet\.errors -> time"):
+        test_thinking_and_waiting_live_apart("knet.hashring")
+
+
+def test_names_that_begin_with_an_underscore_stay_in_their_package() -> None:
+    """
+    Nobody imports, or reads off a module, what another package keeps to itself.
+    """
+    reaching = [
+        f"{name} imports {imported}"
+        for name, names in MODULES.items()
+        for imported in names
+        if is_in(imported, "knet")
+        and imported.rpartition(".")[2].startswith("_")
+        and not imported.endswith("__version__")
+        and room_of(imported) != room_of(name)
+    ]
+
+    assert not reaching
 
 
 @pytest.mark.parametrize("package", ONLY_IN)

@@ -56,7 +56,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HeadlessSer
     """
     The service `web.prod` of the cluster that a program finds itself in.
     """
-    with cluster(tmp_path, monkeypatch) as service:
+    with cluster(monkeypatch) as service:
         yield service
 
 

@@ -138,7 +138,7 @@ def test_an_answer_that_was_cut_off_removes_nothing() -> None:
     """
     It adds what it names, however often it comes.
     """
-    partial = Answer([B, C], complete=False)
+    partial = Answer([B, C], gap="targets")
 
     decision = after(Answer([A, B]), 5, partial, 5, partial, 5, partial)
 
@@ -150,7 +150,7 @@ def test_an_answer_that_was_cut_off_at_nothing_is_a_failure() -> None:
     """
     It does not say that there is nothing.
     """
-    nothing_left = Answer([], complete=False)
+    nothing_left = Answer([], gap="targets")
     policy = RefreshPolicy(empty_hold=0)
 
     decision = after(Answer([A]), *[nothing_left] * 9, policy=policy)
@@ -435,7 +435,7 @@ def test_ipv6_alone_in_an_incomplete_answer_is_a_failure() -> None:
     """
     The addresses of both families were on their way, and those of one got lost.
     """
-    decision = after(Answer([A, B]), *(5, Answer(SIX, complete=False)) * 100)
+    decision = after(Answer([A, B]), *(5, Answer(SIX, gap="targets")) * 100)
 
     assert decision.belief.endpoints == (A, B)
     assert decision.state == "stale"
@@ -539,7 +539,7 @@ def test_somebody_who_left_lately_is_no_news() -> None:
 
 
 def shuffled(pods: tuple[Endpoint, ...], size: int, chance: random.Random) -> Answer:
-    return Answer(chance.sample(pods, size), ttl=0, complete=False, cut_off=True)
+    return Answer(chance.sample(pods, size), ttl=0, gap="cut off")
 
 
 @pytest.mark.weather("The answer is as large as DNS can carry")
@@ -571,12 +571,12 @@ def test_answers_that_are_always_cut_off_at_the_same_place_remove_nothing() -> N
     A server that does not shuffle never names the others, who are there all the same.
     """
     pods = endpoints(400)
-    always = Answer(pods[:300], ttl=0, complete=False, cut_off=True)
+    always = Answer(pods[:300], ttl=0, gap="cut off")
     decision = after(Answer(pods, ttl=0), *(5, always) * 500)
     assert decision.belief.endpoints == pods
 
     # One of them goes, so that another one gets its place, and comes back.
-    without = Answer(pods[1:301], ttl=0, complete=False, cut_off=True)
+    without = Answer(pods[1:301], ttl=0, gap="cut off")
     decision = after(*(5, always, 5, without) * 100, belief=decision.belief)
     assert decision.belief.endpoints == pods
 
@@ -603,7 +603,7 @@ def test_what_failures_have_left_is_no_sample() -> None:
     pods = endpoints(400)
     belief = after(Answer(pods, ttl=0)).belief
     for number in range(300):
-        answer = Answer(pods[: chance.randint(295, 340)], ttl=0, complete=False)
+        answer = Answer(pods[: chance.randint(295, 340)], ttl=0, gap="targets")
         belief = decide(belief, answer, now=5 * number, policy=POLICY).belief
         assert belief.endpoints == pods
 
@@ -630,7 +630,7 @@ def test_a_ring_that_hears_only_cut_off_answers_stops_growing() -> None:
     belief = Belief()
     for number in range(15):
         pods = everybody[number * 4000 : (number + 1) * 4000]
-        answer = Answer(pods, ttl=0, complete=False, cut_off=True)
+        answer = Answer(pods, ttl=0, gap="cut off")
         belief = decide(belief, answer, now=number, policy=POLICY).belief
 
     assert len(belief.endpoints) == len(belief.missing) + 4000 == 16_384

@@ -102,7 +102,7 @@ class Weather(RuleBasedStateMachine):
 
     @rule(lie=some_pods(), ttl=st.integers(-1, 2**32), complete=st.booleans())
     def somebody_lies(self, lie: tuple[Endpoint, ...], ttl: int, complete: bool) -> None:
-        self.hear(Answer(lie, ttl, complete))
+        self.hear(Answer(lie, ttl, gap="" if complete else "targets"))
 
     @rule(nothing=st.sampled_from(NOTHING))
     def somebody_says_that_there_is_nothing(self, nothing: Answer | ResolveError) -> None:

@@ -1,19 +1,21 @@
 """
-From a service name to an answer: `Resolver` by DNS, `StaticResolver` without.
+From a service name to an answer, by DNS.
 """
 
 from __future__ import annotations
 
-from knet.resolver.answer import Answer, ResolverProtocol
+from knet.answer import Answer
 from knet.resolver.dns import SRV, Resolver, lookup_host, lookup_srv
-from knet.resolver.static import StaticResolver
+from knet.static import StaticResolver
+from knet.surroundings import Surroundings, surrounded_by
 
 __all__ = [
     "SRV",
     "Answer",
     "Resolver",
-    "ResolverProtocol",
     "StaticResolver",
+    "Surroundings",
     "lookup_host",
     "lookup_srv",
+    "surrounded_by",
 ]

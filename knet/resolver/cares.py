@@ -1,7 +1,8 @@
 """
 The c-ares engine: one channel per event loop and set of servers, shared by whoever asks there.
 
-The only module that knows aiodns and pycares. On asyncio the channel is aiodns's; on trio, which
+The only module that knows aiodns and pycares. Both are this project's user's choice: pycares alone
+would serve asyncio as it serves trio, so the driver around aiodns is kept thin. On asyncio the channel is aiodns's; on trio, which
 aiodns does not run on, it is pycares's own, whose event thread hands each result over to the loop.
 Both give the same records, errors, retries and failover, so everything above is written once.
 
@@ -53,23 +54,24 @@ from knet.errors import (
     ServerFailure,
     ServerUnreachable,
 )
-from knet.resolver.records import Record
+from knet.resolver.records import Record, lowered
 
 __all__ = [
     "Engine",
+    "EngineSettings",
     "QueryType",
-    "Reply",
-    "Settings",
+    "Sections",
     "check_nameservers",
     "drop_engine",
     "hold_engine",
+    "on_open",
     "open_engine",
     "system_nameservers",
 ]
 
 QueryType = Literal["A", "AAAA", "SRV"]
 
-_Key = tuple[str, QueryType]
+Key = tuple[str, QueryType]
 
 # A changed list of servers flushes the cache. This one is never asked: it is gone again before the
 # call returns. Port 9 is "discard" (RFC 863).
@@ -78,9 +80,6 @@ _FLUSH_SERVER = "127.0.0.1:9"
 _IN_FLIGHT = 64
 
 _RECORDS_AT_ONCE = 256
-
-# How many names c-ares may have in its cache, at 1.7 KB or more each.
-_MOST_CACHED = 20_000
 
 _NAMESERVER = re.compile(
     r"(?: \d+(?:\.\d+){3} | \[ [0-9a-f:.]+ (?:%[\w.-]+)? \] ) (?: :[1-9]\d* )?"
@@ -96,7 +95,7 @@ _QUERY_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EngineSettings:
     """
     What makes two resolvers share a channel.
 
@@ -116,7 +115,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Sections:
     """
     The sections of an answer that hold records, without the types that nobody asked for.
     """
@@ -128,15 +127,23 @@ class Reply:
 class Engine:
     """
     One c-ares channel on one event loop. `hold_engine` makes them; nobody else should.
+
+    Attributes:
+        settings: Whom it asks.
+        users: How many hold it open.
+        process: Which process it belongs to.
+        cached: What c-ares may know by now.
+        flying: What it is asking at the moment, and how often.
+        most_cached: How many names c-ares may have in its cache, at 1.7 KB or more each.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         self.users = 0
-        self._process = os.getpid()
-        # What c-ares may know by now, and how often what it is asking at the moment.
-        self._cached: set[_Key] = set()
-        self._flying: Counter[_Key] = Counter()
+        self.process = os.getpid()
+        self.cached: set[Key] = set()
+        self.flying: Counter[Key] = Counter()
+        self.most_cached = 20_000
         self._free = anyio.Semaphore(_IN_FLIGHT, fast_acquire=True)
         loop = current_token().native_token
         self._driver: _Driver = (
@@ -145,13 +152,15 @@ class Engine:
             else _TrioDriver(settings)
         )
         _open_engines.add(self)
+        for tell in on_open:
+            tell(self)
 
     @property
     def is_ours(self) -> bool:
         """
         False in a process that was forked after this engine was made.
         """
-        return self._process == os.getpid()
+        return self.process == os.getpid()
 
     def flush(self) -> None:
         """
@@ -159,29 +168,23 @@ class Engine:
         """
         self._driver.set_servers((*self.settings.nameservers, _FLUSH_SERVER))
         self._driver.set_servers(self.settings.nameservers)
-        self._cached.clear()
+        self.cached.clear()
 
-    async def ask(self, name: str, type: QueryType) -> Reply:
+    async def ask(self, name: str, type: QueryType) -> Sections:
         """
-        Do as `query` does, but never answer from the cache.
-        """
-        async with self._free:
-            key = name, type
-            # The last bound keeps c-ares's cache small, which itself forgets nothing in time.
-            known = key in self._cached or key in self._flying or len(self._cached) > _MOST_CACHED
-            return await self._query(name, type, flush=known)
-
-    async def query(self, name: str, type: QueryType) -> Reply:
-        """
-        Ask for the records of *type* at *name*, which ends in a dot.
+        Ask for the records of *type* at *name*, which ends in a dot; never answer from the cache.
 
         Raises:
             ResolveError: One of its leaves, with the name and the servers in its message.
         """
         async with self._free:
+            key = name, type
+            # The last bound keeps c-ares's cache small, which itself forgets nothing in time.
+            if key in self.cached or key in self.flying or len(self.cached) > self.most_cached:
+                return await self._query(name, type, flush=True)
             return await self._query(name, type)
 
-    async def _query(self, name: str, type: QueryType, *, flush: bool = False) -> Reply:
+    async def _query(self, name: str, type: QueryType, *, flush: bool = False) -> Sections:
         box = _Box(functools.partial(self._landed, (name, type)))
         try:
             if flush:
@@ -193,23 +196,25 @@ class Engine:
             ) from error
         except pycares.AresError as error:  # refused before it was sent
             raise self._error(name, type, error.args[0] if error.args else 0) from error
-        self._flying[name, type] += 1
+        self.flying[name, type] += 1
         with anyio.move_on_after(self.settings.deadline):
             await box.full.wait()
         # Look into the box before calling it a timeout: the answer may have come while the loop was
         # busy elsewhere.
         if box.result is not None:
-            return Reply(await _records(box.result.answer), await _records(box.result.additional))
+            return Sections(
+                await _records(box.result.answer), await _records(box.result.additional)
+            )
         raise self._error(name, type, box.code)
 
-    def _landed(self, key: _Key) -> None:
+    def _landed(self, key: Key) -> None:
         """
         Note that c-ares is done with a query, also one that nobody waits for any more.
         """
-        self._flying[key] -= 1
-        if not self._flying[key]:
-            del self._flying[key]
-        self._cached.add(key)
+        self.flying[key] -= 1
+        if not self.flying[key]:
+            del self.flying[key]
+        self.cached.add(key)
 
     def close(self) -> None:
         """
@@ -250,12 +255,15 @@ _ERRORS: dict[int, tuple[type[ResolveError], str]] = {
 
 # --- which engine
 
-_engines: RunVar[dict[Settings, Engine]] = RunVar("knet_engines")
+# Called with each engine that is opened, by who wants to count them.
+on_open: list[Callable[[Engine], object]] = []
+
+_engines: RunVar[dict[EngineSettings, Engine]] = RunVar("knet_engines")
 _is_forked = False
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
-def hold_engine(settings: Settings) -> Engine:
+def hold_engine(settings: EngineSettings) -> Engine:
     """
     Return this event loop's engine for *settings*, and keep it open until `drop_engine`.
 
@@ -278,7 +286,7 @@ def hold_engine(settings: Settings) -> Engine:
     return engine
 
 
-def drop_engine(settings: Settings) -> None:
+def drop_engine(settings: EngineSettings) -> None:
     """
     Take back one `hold_engine` of this event loop; the last one closes the engine.
     """
@@ -293,7 +301,7 @@ def drop_engine(settings: Settings) -> None:
 
 
 @contextmanager
-def open_engine(settings: Settings) -> Iterator[Engine]:
+def open_engine(settings: EngineSettings) -> Iterator[Engine]:
     """
     Hold this event loop's engine for *settings* meanwhile.
     """
@@ -397,7 +405,7 @@ class _Driver(Protocol):
 
 
 class _AsyncioDriver:
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, settings: EngineSettings, loop: asyncio.AbstractEventLoop) -> None:
         self._resolver = aiodns.DNSResolver(
             nameservers=settings.nameservers,
             loop=cast(asyncio.AbstractEventLoop, _Loop(loop)),
@@ -449,7 +457,7 @@ class _Loop:
 
 
 class _TrioDriver:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
         import trio  # noqa: PLC0415 - not installed where it is not used
 
         self._token = trio.lowlevel.current_trio_token()
@@ -501,7 +509,7 @@ def _some_records(raw: Iterable[Any]) -> Iterator[Record]:
     for record in raw:
         if record.name != name:
             name = record.name
-            owner = _canonical(name)
+            owner = lowered(name)
         kind, data = record.type, record.data
         if kind == pycares.QUERY_TYPE_A:
             yield Record(owner, "A", record.ttl, data.addr)
@@ -509,10 +517,6 @@ def _some_records(raw: Iterable[Any]) -> Iterator[Record]:
             yield Record(owner, "AAAA", record.ttl, data.addr)
         elif kind == pycares.QUERY_TYPE_SRV:
             rank = (data.port, data.priority, data.weight)
-            yield Record(owner, "SRV", record.ttl, _canonical(data.target), *rank)
+            yield Record(owner, "SRV", record.ttl, lowered(data.target), *rank)
         elif kind == pycares.QUERY_TYPE_CNAME:
-            yield Record(owner, "CNAME", record.ttl, _canonical(data.cname))
-
-
-def _canonical(name: str) -> str:
-    return name.lower().removesuffix(".")
+            yield Record(owner, "CNAME", record.ttl, lowered(data.cname))

@@ -10,39 +10,34 @@ pods, and out of it no answer leads anybody, be it by a CNAME or by the target o
 unless the caller takes what is *external*. A name that could not be a host's is never followed,
 asked for or made an endpoint's.
 
-One pod is one endpoint. Its name, which is what gets hashed, is the SRV target where that is a
-hostname of its own (`web-0.web.prod.svc.cluster.local`, a StatefulSet's), and else its address. The
-hostname that CoreDNS makes up from an address (`10-0-0-1.web...`) is as short-lived as the address,
-so it counts as none: a client that asks for A records and one that asks for SRV records agree.
+What a pod is called, and which addresses count, is in `knet.pods`.
 """
 
 from __future__ import annotations
 
-import socket
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from knet.endpoint import Endpoint
 from knet.hashring.steps import Steps, exhaust
-from knet.resolver.names import Family, is_hostname, is_within
+from knet.pods import address_order, distinct_names, is_dashed, usable_address
+from knet.question import Family
+from knet.resolver.names import is_hostname, is_within
 
 __all__ = [
+    "NOBODY",
     "Found",
+    "Known",
     "Record",
     "RecordType",
     "addresses_of",
     "dangling_alias",
-    "distinct_names",
-    "find_addresses",
-    "find_services",
     "finding_addresses",
+    "finding_records",
     "finding_services",
-    "missing_targets",
-    "only_known",
-    "targets_without_address",
-    "usable_address",
+    "lowered",
 ]
 
 RecordType = Literal["A", "AAAA", "SRV", "CNAME"]
@@ -89,7 +84,12 @@ class Record(NamedTuple):
     weight: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+# The endpoints of an earlier answer, by name, address and port.
+Known = Mapping[tuple[str, str, int | None], Endpoint]
+NOBODY: Known = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """
     What an answer's records hold.
@@ -97,35 +97,21 @@ class Found:
     Attributes:
         endpoints: In no particular order; each name once.
         ttl: The shortest TTL, in seconds, of the records that were used; `None` if none was.
-        complete: False where the answer looks cut off.
+        cut_off: Why the answer looks cut off, or `""`.
         ignored: How many records were of no use.
-        cut_off: True where the answer looks cut off by its size.
         outside: A name outside of the service's own domain that was therefore not followed, if any;
             of several the first of the alphabet.
+        unresolved: The SRV targets whose addresses have to be asked for, sorted.
+        failed: Which of them could not be found out, and why, or `""`.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
     ttl: float | None = None
-    complete: bool = True
+    cut_off: str = ""
     ignored: int = 0
     outside: str | None = None
-    cut_off: bool = False
-
-
-def find_addresses(
-    name: str,
-    records: Sequence[Record],
-    *,
-    type: RecordType,
-    port: int | None = None,
-    external: bool = False,
-) -> Found:
-    """
-    Return the pods among the address *records* of an answer to the question (*name*, *type*).
-
-    With *external*, CNAMEs may lead out of the domain *name*.
-    """
-    return exhaust(finding_addresses(name, records, type=type, port=port, external=external))
+    unresolved: tuple[str, ...] = ()
+    failed: str = ""
 
 
 def finding_addresses(
@@ -135,11 +121,21 @@ def finding_addresses(
     type: RecordType,
     port: int | None = None,
     external: bool = False,
+    known: Known = NOBODY,
 ) -> Steps[Found]:
     """
-    Do as `find_addresses` does, and pause after every few records.
+    Find the pods among the address *records* of an answer to the question (*name*, *type*).
+
+    Args:
+        name: The question's name.
+        records: The answer section.
+        type: The question's type.
+        port: What each endpoint gets.
+        external: CNAMEs may lead out of the domain *name*.
+        known: Endpoints of an earlier answer to the same question. Those that are named again are
+            the same objects, which costs a tenth of making them, and of comparing them later.
     """
-    owners, ttls, outside = _follow(name, records, _canonical(name), external)
+    owners, ttls, outside = _follow(name, records, lowered(name), external)
     endpoints: dict[str, Endpoint] = {}
     ignored = 0
     for number, record in enumerate(records):
@@ -147,48 +143,27 @@ def finding_addresses(
             yield
         if record.type == "CNAME":
             continue
-        address = usable_address(record.value) if record.type == type else None
-        if address is None or record.owner not in owners:
+        if record.type != type or record.owner not in owners:
             ignored += 1
             continue
+        value = record.value
+        endpoint = known.get((value, value, port))
+        if endpoint is None:
+            address = usable_address(value)
+            if address is None:
+                ignored += 1
+                continue
+            key = address, address, port
+            endpoint = endpoints.get(address) or known.get(key) or Endpoint(*key)
         ttls.append(record.ttl)
-        if address not in endpoints:
-            endpoints[address] = Endpoint(address, address, port)
-    cut_off = _size(name, records) >= _SUSPICIOUS_SIZE
+        endpoints[endpoint.address] = endpoint
     return Found(
-        tuple(endpoints.values()),
-        _shortest(ttls) if endpoints else None,
-        not cut_off,
-        ignored,
-        outside,
-        cut_off,
+        endpoints=tuple(endpoints.values()),
+        ttl=_shortest(ttls) if endpoints else None,
+        cut_off=_cut_off(name, records),
+        ignored=ignored,
+        outside=outside,
     )
-
-
-def only_known(
-    name: str, records: Sequence[Record], *, type: RecordType, known: Collection[str]
-) -> Found | None:
-    """
-    Return what *records* hold but for the endpoints, if that is the *known* addresses and no more.
-
-    Most refreshes find nothing new, and are done with this at a tenth of the cost.
-
-    Args:
-        name: The question's name.
-        records: The answer section.
-        type: The question's type.
-        known: The addresses of an earlier answer to the same question.
-
-    Returns:
-        `None` where `find_addresses` has to have a look.
-    """
-    owner = _canonical(name)
-    if any(r.type != type or r.owner != owner for r in records):
-        return None
-    if not known or {r.value for r in records} != known:
-        return None
-    cut_off = _size(name, records) >= _SUSPICIOUS_SIZE
-    return Found((), _shortest(r.ttl for r in records), not cut_off, cut_off=cut_off)
 
 
 def dangling_alias(
@@ -199,71 +174,11 @@ def dangling_alias(
 
     CoreDNS answers so for an ExternalName Service whose target it cannot look up itself.
     """
-    domain = _service_of(name) if type == "SRV" else _canonical(name)
+    domain = _service_of(name) if type == "SRV" else lowered(name)
     owners, aliases, _ = _follow(name, records, domain, external)
     if not aliases or any(r.type == type and r.owner in owners for r in records):
         return None
     return next(iter(owners), None)
-
-
-def targets_without_address(
-    name: str,
-    answer: Sequence[Record],
-    additional: Collection[Record],
-    *,
-    family: Family = "auto",
-    external: bool = False,
-) -> tuple[str, ...]:
-    """
-    Return the SRV targets of *answer* whose addresses have to be asked for, sorted.
-
-    An additional section that did not fit is cut anywhere, also between the two families of one
-    target, so a target counts as known by an address of the family that will be taken. One whose
-    hostname is made up from its address has no other address.
-    """
-    return exhaust(missing_targets(name, answer, additional, family=family, external=external))
-
-
-def missing_targets(
-    name: str,
-    answer: Sequence[Record],
-    additional: Collection[Record],
-    *,
-    family: Family = "auto",
-    external: bool = False,
-) -> Steps[tuple[str, ...]]:
-    """
-    Do as `targets_without_address` does, and pause after every few records.
-    """
-    said = yield from _said(name, answer, additional, family, external)
-    known = {
-        r.owner
-        for found in said.by_target.values()
-        for r in found
-        if r.type == said.wanted or _is_dashed(r.owner, r.value)
-    }
-    return tuple(sorted({r.value for r in said.services} - known))
-
-
-def find_services(
-    name: str,
-    answer: Sequence[Record],
-    additional: Collection[Record],
-    *,
-    family: Family = "auto",
-    external: bool = False,
-) -> Found:
-    """
-    Return the pods among the SRV records of an answer to the question (*name*, SRV).
-
-    Args:
-        name: The question's name: `_http._tcp.web.prod.svc.cluster.local`.
-        answer: The answer section.
-        additional: The address records of the targets, from the additional section or asked for.
-        family: `"auto"` takes IPv4 addresses if the answer has any, else IPv6, for all alike.
-        external: CNAMEs and targets may lie outside of the service's own domain.
-    """
-    return exhaust(finding_services(name, answer, additional, family=family, external=external))
 
 
 def finding_services(
@@ -273,36 +188,69 @@ def finding_services(
     *,
     family: Family = "auto",
     external: bool = False,
+    known: Known = NOBODY,
 ) -> Steps[Found]:
     """
-    Do as `find_services` does, and pause after every few records.
+    Find the pods among the SRV records of an answer to the question (*name*, SRV).
+
+    Args:
+        name: The question's name: `_http._tcp.web.prod.svc.cluster.local`.
+        answer: The answer section.
+        additional: The address records of the targets, from the additional section or asked for.
+        family: `"auto"` takes IPv4 addresses if the answer has any, else IPv6, for all alike.
+        external: CNAMEs and targets may lie outside of the service's own domain.
+        known: As in `finding_addresses`.
     """
-    said = yield from _said(name, answer, additional, family, external)
-    ignored = sum(r.type == "SRV" for r in answer) - len(said.services)
-    ttls = said.ttls
-    endpoints: dict[tuple[str, str, int], Endpoint] = {}
-    for number, service in enumerate(said.services):
+    domain = _service_of(name)
+    owners, ttls, outside = _follow(name, answer, domain, external)
+    usable, outsiders = yield from _usable_services(owners, answer, domain, external)
+    preferred = min((r.priority for r in usable), default=0)
+    services = [r for r in usable if r.priority == preferred]
+    by_target = yield from _addresses_by_owner(additional, {r.value for r in services})
+    wanted = _type_of(family, (r for found in by_target.values() for r in found))
+    ignored = sum(r.type == "SRV" for r in answer) - len(services)
+    endpoints: dict[tuple[str, str, int | None], Endpoint] = {}
+    unresolved: set[str] = set()
+    for number, service in enumerate(services):
         if not number % _A_FEW:
             yield
         # A hostname with several addresses of one family is still one pod; the lowest address is
         # the same choice on every client.
-        addresses = [r for r in said.by_target.get(service.value, ()) if r.type == said.wanted]
+        found = by_target.get(service.value, ())
+        addresses = [r for r in found if r.type == wanted]
         if not addresses:
             ignored += 1
+            # An additional section that did not fit is cut anywhere, also between the two families
+            # of one target. One whose hostname is made up from its address has no other address.
+            if not any(is_dashed(r.owner, r.value) for r in found):
+                unresolved.add(service.value)
             continue
         address = addresses[0] if len(addresses) == 1 else min(addresses, key=_by_number)
-        pod = address.value if _is_dashed(service.value, address.value) else service.value
+        pod = address.value if is_dashed(service.value, address.value) else service.value
         ttls += (service.ttl, address.ttl)
-        endpoints[pod, address.value, service.port] = Endpoint(pod, address.value, service.port)
-    cut_off = _size(name, answer) >= _SUSPICIOUS_SIZE
+        key = pod, address.value, service.port
+        endpoints[key] = known.get(key) or Endpoint(*key)
     return Found(
-        distinct_names(endpoints.values()),
-        _shortest(ttls) if endpoints else None,
-        not cut_off,
-        ignored,
-        said.outside,
-        cut_off,
+        endpoints=distinct_names(endpoints.values()),
+        ttl=_shortest(ttls) if endpoints else None,
+        cut_off=_cut_off(name, answer),
+        ignored=ignored,
+        outside=min(outsiders, default=outside),
+        unresolved=tuple(sorted(unresolved)),
     )
+
+
+def finding_records(
+    name: str, answer: Sequence[Record], *, external: bool = False
+) -> Steps[tuple[list[Record], str | None]]:
+    """
+    Find the SRV records that count in an answer to the question (*name*, SRV), of every priority,
+    where *name* is that of a service; and a name that led out of it, if any.
+    """
+    domain = lowered(name)
+    owners, _, outside = _follow(name, answer, domain, external)
+    usable, outsiders = yield from _usable_services(owners, answer, domain, external)
+    return usable, min(outsiders, default=outside)
 
 
 def addresses_of(target: str, records: Iterable[Record]) -> tuple[Record, ...]:
@@ -312,59 +260,8 @@ def addresses_of(target: str, records: Iterable[Record]) -> tuple[Record, ...]:
     However long an answer, no more of it needs to be kept until those for all targets are in.
     """
     found = exhaust(_addresses_by_owner(records, {target})).get(target, ())
-    by_type = ([r for r in found if r.type == type] for type in _FAMILY)
+    by_type = ([r for r in found if r.type == type] for type in ("A", "AAAA"))
     return tuple(min(those, key=_by_number) for those in by_type if those)
-
-
-def distinct_names(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-    """
-    Return *endpoints* with a name each: those that share one get their `host:port` appended.
-
-    Kubernetes never needs this. Other registries list one host with several ports, and pods on one
-    machine share an address.
-    """
-    found = tuple(dict.fromkeys(endpoints))
-    shared = {name for name, count in Counter(e.name for e in found).items() if count > 1}
-    if not shared:
-        return found
-    return tuple(
-        replace(e, name=str(e) if e.name == e.address else f"{e.name}/{e}")
-        if e.name in shared
-        else e
-        for e in found
-    )
-
-
-def usable_address(text: str) -> str | None:
-    """
-    Return *text* as a canonical address that a pod can have, or `None`.
-
-    IPv4-mapped IPv6 addresses become IPv4. Unspecified, multicast, broadcast, reserved and
-    link-local addresses are nobody's: what cannot be connected to must not own keys.
-    """
-    try:
-        if ":" in text:
-            packed = socket.inet_pton(socket.AF_INET6, text)
-            if packed.startswith(_MAPPED):
-                return usable_address(socket.inet_ntop(socket.AF_INET, packed[12:]))
-            if packed == _UNSPECIFIED or packed[0] == 0xFF or packed[:2] in _LINK_LOCAL:
-                return None
-            return socket.inet_ntop(socket.AF_INET6, packed)
-        packed = socket.inet_pton(socket.AF_INET, text)
-    except (OSError, ValueError):
-        return None
-    if packed[0] == 0 or packed[0] >= 224 or packed[:2] == b"\xa9\xfe":
-        return None
-    return text
-
-
-_FAMILY: Mapping[str, socket.AddressFamily] = {
-    "A": socket.AF_INET,
-    "AAAA": socket.AF_INET6,
-}
-_MAPPED = bytes(10) + b"\xff\xff"
-_UNSPECIFIED = bytes(16)
-_LINK_LOCAL = frozenset(bytes((0xFE, second)) for second in range(0x80, 0xC0))
 
 
 def _follow(
@@ -374,13 +271,14 @@ def _follow(
     Return the name that the CNAMEs of an answer lead to from *name*, their TTLs, and what stopped
     them: the name that would have led out of *domain*.
 
-    The first is a set, for the sake of the caller's `in`: empty where the CNAMEs run in a circle,
-    or to where they may not be followed.
+    The first holds the one name at the end of the CNAMEs, as a set so that callers write
+    `record.owner in owners`. It is empty if the CNAMEs form a circle or lead where knet must not
+    follow.
     """
     # A name has one CNAME at most; of several, every client takes the same.
     found = sorted((r for r in records if r.type == "CNAME"), key=lambda r: (r.value, r.ttl))
     aliases = {r.owner: r for r in reversed(found)}
-    owner = _canonical(name)
+    owner = lowered(name)
     ttls: list[int] = []
     for _ in range(_MAX_ALIASES + 1):
         alias = aliases.get(owner)
@@ -395,40 +293,12 @@ def _follow(
     return frozenset(), ttls, None
 
 
-class _Said(NamedTuple):
-    """
-    What an SRV answer says: services that count, their targets' addresses and which type of those
-    will be taken; the TTLs of its CNAMEs; and a name that led outside.
-    """
-
-    services: list[Record]
-    by_target: dict[str, list[Record]]
-    wanted: RecordType
-    ttls: list[int]
-    outside: str | None
-
-
-def _said(
-    name: str,
-    answer: Sequence[Record],
-    additional: Collection[Record],
-    family: Family,
-    external: bool,
-) -> Steps[_Said]:
-    domain = _service_of(name)
-    owners, ttls, outside = _follow(name, answer, domain, external)
-    services, outsiders = yield from _services(owners, answer, domain, external)
-    by_target = yield from _addresses_by_owner(additional, {r.value for r in services})
-    wanted = _type_of(family, (r for found in by_target.values() for r in found))
-    return _Said(services, by_target, wanted, ttls, min(outsiders, default=outside))
-
-
-def _services(
+def _usable_services(
     owners: frozenset[str], answer: Iterable[Record], domain: str, external: bool
 ) -> Steps[tuple[list[Record], list[str]]]:
     """
-    Return the SRV records that count: of the preferred priority, with a port and a target that is a
-    hostname; and the targets that do not because they lie outside of *domain*.
+    Return the SRV records that count, with a port and a target that is a hostname; and the targets of
+    those that do not because they lie outside of *domain*.
     """
     services: list[Record] = []
     outsiders: list[str] = []
@@ -445,23 +315,25 @@ def _services(
                 services.append(record)
             else:
                 outsiders.append(record.value)
-    preferred = min((r.priority for r in services), default=0)
-    return [r for r in services if r.priority == preferred], outsiders
+    return services, outsiders
 
 
 def _service_of(name: str) -> str:
     """
     Return the service whose named port *name* is: what follows `_http._tcp.`.
     """
-    return _canonical(name).split(".", 2)[-1]
+    return lowered(name).split(".", 2)[-1]
 
 
-def _canonical(name: str) -> str:
+def lowered(name: str) -> str:
+    """
+    Return a DNS name in lower case, without the trailing dot.
+    """
     return name.lower().removesuffix(".")
 
 
 def _by_number(record: Record) -> tuple[bytes, int]:
-    return socket.inet_pton(_FAMILY[record.type], record.value), record.ttl
+    return address_order(record.value), record.ttl
 
 
 def _type_of(family: Family, records: Iterable[Record]) -> RecordType:
@@ -480,7 +352,7 @@ def _addresses_by_owner(
     for number, record in enumerate(records):
         if not number % _A_FEW:
             yield
-        if record.owner in owners and record.type in _FAMILY:
+        if record.owner in owners and record.type in ("A", "AAAA"):
             address = usable_address(record.value)
             if address is not None:
                 type: RecordType = "AAAA" if ":" in address else "A"
@@ -490,15 +362,15 @@ def _addresses_by_owner(
     return found
 
 
-def _is_dashed(target: str, address: str) -> bool:
-    """
-    Is *target* a hostname that CoreDNS made up from *address*: `10-0-0-1.web`, `fd00--1.web`?
-    """
-    return target.partition(".")[0] == address.replace(":" if ":" in address else ".", "-")
-
-
 def _shortest(ttls: Iterable[int]) -> float:
     return float(min(ttl if 0 <= ttl <= _MAX_TTL else 0 for ttl in ttls))
+
+
+def _cut_off(name: str, records: Iterable[Record]) -> str:
+    size = _size(name, records)
+    if size < _SUSPICIOUS_SIZE:
+        return ""
+    return f"an answer of {size} octets, and a DNS message holds 65535"
 
 
 def _size(name: str, records: Iterable[Record]) -> int:

@@ -34,21 +34,25 @@ from knet.errors import (
 from knet.hashring import Placement
 from knet.hosting import clock_here, is_cancelled, wait_in_full
 from knet.promise import Promise
+from knet.question import Question
 from knet.refresh import Decision, RefreshPolicy, State, decide
-from knet.resolver import Answer, Resolver, ResolverProtocol
-from knet.resolver.names import Question
+from knet.resolver import Answer, Resolver
 from knet.ring.sharing import Build, Heard, Make, SharedLookup, lookup_of
 from knet.ring.standing import RingStats, Standing
 from knet.ring.words import log, on_one_line, shown_object, text_of
 from knet.snapshot import Snapshot
+from knet.sources import Ask
 from knet.turns import turns
 
 __all__ = ["Life"]
 
 _logger = logging.getLogger("knet")
 
-_CUT_OFF = "the answer looks cut off and removes nobody whom it merely leaves out"
-_WHOLE = "the answer is whole again"
+_GAPS = {
+    "": "the answer is whole again",
+    "cut off": "the answer looks cut off and removes nobody whom it merely leaves out",
+    "targets": "SRV targets could not be resolved, and nobody is removed for that",
+}
 _FAILED = "%s: its resolver or its placement failed"
 
 # A deadline that is noticed this many seconds late was slept through.
@@ -75,6 +79,7 @@ class Life:
     Args:
         question: Which pods are wanted.
         resolver: Who is asked.
+        ask: What asks it.
         make: What makes a placement.
         empty: A placement without members that *make* made; all others grow from it.
         policy: When to ask, and what to believe.
@@ -85,6 +90,7 @@ class Life:
     """
 
     __slots__ = (
+        "_ask_source",
         "_asked",
         "_body",
         "_build",
@@ -114,7 +120,8 @@ class Life:
     def __init__(
         self,
         question: Question,
-        resolver: ResolverProtocol,
+        resolver: object,
+        ask: Ask,
         make: Make,
         empty: Placement[Endpoint],
         policy: RefreshPolicy,
@@ -122,6 +129,7 @@ class Life:
     ) -> None:
         self._question = question
         self._resolver = resolver
+        self._ask_source = ask
         self._make = make
         self._empty = empty
         self._policy = policy
@@ -371,7 +379,7 @@ class Life:
                 async with AsyncExitStack() as stack:
                     if isinstance(self._resolver, Resolver):
                         await stack.enter_async_context(self._resolver)
-                    self._lookup = lookup_of(self._resolver, self._question)
+                    self._lookup = lookup_of(self._resolver, self._ask_source, self._question)
                     await self._find_first()
                     started()
                     while await self._rest():
@@ -582,13 +590,14 @@ def _report(
     Log one line each for a change of state, of endpoints, and of how whole the answers are.
     """
     count = len(after.belief.endpoints)
-    if after.complete != before.complete:
+    if after.gap != before.gap:
         assert isinstance(told, Answer)
+        why = f": {on_one_line(after.gap_reason)}" if after.gap_reason else ""
         log(
             _logger,
-            logging.INFO if after.complete else logging.WARNING,
-            "%s: %s, %d endpoints in it",
-            *(question, _WHOLE if after.complete else _CUT_OFF, len(told.endpoints)),
+            logging.WARNING if after.gap else logging.INFO,
+            "%s: %s, %d endpoints in it%s",
+            *(question, _GAPS[after.gap], len(told.endpoints), why),
         )
     if after.state != before.state:
         if after.state == "fresh":

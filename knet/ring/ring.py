@@ -22,12 +22,13 @@ from knet.hashring.base import check_placement
 from knet.hashring.hashing import xxh64
 from knet.hosting import HostedTask, note_open
 from knet.promise import Promise
+from knet.question import Family, Protocol, Question, shown
 from knet.refresh import RefreshPolicy, State
-from knet.resolver import Resolver, ResolverProtocol, StaticResolver
-from knet.resolver.names import Family, Protocol, Question, shown
+from knet.resolver import Resolver, StaticResolver
 from knet.ring.life import Life
 from knet.ring.standing import RingStats
 from knet.snapshot import Change, Snapshot
+from knet.sources import Asked, ResolverProtocol, asking
 
 __all__ = ["Ring"]
 
@@ -61,8 +62,8 @@ class Ring:
         family: `"ipv4"`, `"ipv6"`, or `"auto"`: IPv4 if there is any, else IPv6.
         placement: What places the keys: a class such as `HashRing`, or any callable that makes a
             `Placement` of endpoints, such as `functools.partial(HashRing, points=512)`.
-        resolver: A `Resolver`, a `StaticResolver` or anything with `async def resolve(service)`.
-            `None`: `Resolver()`.
+        resolver: A `Resolver`, a `StaticResolver` or anything with `async def resolve`: see
+            `ResolverProtocol` and `Asked`. `None`: `Resolver()`.
         refresh: When to ask, and what to believe.
         start_timeout: Seconds that entering waits for the first answer.
 
@@ -81,15 +82,15 @@ class Ring:
         protocol: Protocol = "tcp",
         family: Family = "auto",
         placement: Callable[[tuple[Endpoint, ...]], Placement[Endpoint]] = HashRing,
-        resolver: ResolverProtocol | None = None,
+        resolver: Asked | ResolverProtocol | None = None,
         refresh: RefreshPolicy = RefreshPolicy(),  # noqa: B008 - frozen
         start_timeout: float = 10.0,
     ) -> None:
         question = Question(service, port, protocol, family)
         if not callable(placement):
             raise TypeError(f"placement must be callable, not {type(placement).__name__}")
-        if resolver is not None and not hasattr(resolver, "resolve"):
-            raise TypeError(f"resolver must have a resolve method: {type(resolver).__name__}")
+        source = Resolver() if resolver is None else resolver
+        ask = asking(source)
         if not isinstance(refresh, RefreshPolicy):
             raise TypeError(f"refresh must be a RefreshPolicy, not {type(refresh).__name__}")
         if not start_timeout > 0:
@@ -98,9 +99,8 @@ class Ring:
         # options that the caller gave.
         empty = placement(())
         check_placement(empty)
-        source = Resolver() if resolver is None else resolver
         self._question = question
-        self._life = Life(question, source, placement, empty, refresh, start_timeout)
+        self._life = Life(question, source, ask, placement, empty, refresh, start_timeout)
         self._task: HostedTask | None = None
 
     @classmethod

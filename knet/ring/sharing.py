@@ -11,10 +11,8 @@ A `SharedLookup` belongs to one event loop and lives as long as a ring holds it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
@@ -25,9 +23,9 @@ from knet.errors import ResolveError
 from knet.hashring import Placement
 from knet.hashring.base import replacing
 from knet.promise import Promise, copy_of
-from knet.resolver import Answer, Resolver, ResolverProtocol
-from knet.resolver.dns import Repeated
-from knet.resolver.names import Question
+from knet.question import Question
+from knet.resolver import Answer, Resolver
+from knet.sources import Ask
 from knet.turns import turns
 
 __all__ = ["Build", "Heard", "Make", "SharedLookup", "lookup_of"]
@@ -65,16 +63,11 @@ class SharedLookup:
     Where rings with the same question get answers and placements; `lookup_of` finds it.
     """
 
-    __slots__ = ("__weakref__", "_ask", "_builds", "_flight", "_last", "_resolver")
+    __slots__ = ("__weakref__", "_ask", "_builds", "_flight", "_last", "_question")
 
-    def __init__(self, resolver: ResolverProtocol, question: Question) -> None:
-        self._resolver = resolver
-        self._ask: Callable[[], Awaitable[Answer]]
-        if isinstance(resolver, Resolver) and _is_its_own(resolver):
-            self._ask = Repeated(resolver, question)
-        else:
-            options = _options_not_default(question)
-            self._ask = partial(resolver.resolve, question.service, **options)
+    def __init__(self, ask: Ask, question: Question) -> None:
+        self._ask = ask
+        self._question = question
         self._flight: Promise[None] | None = None
         self._last: Heard | None = None
         self._builds: WeakValueDictionary[int, Build] = WeakValueDictionary()
@@ -104,13 +97,14 @@ class SharedLookup:
         told: Answer | ResolveError
         try:
             try:
-                told = await self._ask()
+                told = await self._ask(self._question)
             except ResolveError as error:
                 told = error
             else:
                 if not isinstance(told, Answer):
                     raise TypeError(
-                        f"{self._resolver!r} resolved to {type(told).__name__}, not Answer"
+                        f"the resolver of {self._question} returned {type(told).__name__}: write "
+                        "`return knet.Answer(endpoints)`"
                     )
             heard = Heard(told, asked_at, anyio.current_time())
             self._last = heard.again()  # an error without its traceback, and all that hangs on it
@@ -161,43 +155,29 @@ class Build:
         self.over: Promise[None] = Promise()
 
 
-def _options_not_default(question: Question) -> dict[str, Any]:
-    default = Question(question.service)
-    return {
-        name: getattr(question, name)
-        for name in ("port", "protocol", "family")
-        if getattr(question, name) != getattr(default, name)
-    }
-
-
-_resolve = Resolver.resolve
-
-
-def _is_its_own(resolver: Resolver) -> bool:
-    """
-    Does *resolver* look up as `Resolver` does, with no other `resolve` put in its place?
-    """
-    return type(resolver).resolve is _resolve and "resolve" not in vars(resolver)
-
-
 _Shared = WeakValueDictionary[tuple[Resolver, Question], SharedLookup]
 
 _lookups: RunVar[_Shared] = RunVar("knet_lookups")
 
 
-def lookup_of(resolver: ResolverProtocol, question: Question) -> SharedLookup:
+def lookup_of(resolver: object, ask: Ask, question: Question) -> SharedLookup:
     """
     Return this event loop's lookup for *question*: a new one, or the one that equal rings hold.
 
     Only `Resolver`s can be told to be equal; a resolver that a user brought is asked by every ring.
+
+    Args:
+        resolver: Who is asked.
+        ask: What asks it, as `knet.sources.asking` returns it.
+        question: Which pods are wanted.
     """
     if not isinstance(resolver, Resolver):
-        return SharedLookup(resolver, question)
+        return SharedLookup(ask, question)
     lookups = _lookups.get(None)
     if lookups is None:
         lookups = WeakValueDictionary()
         _lookups.set(lookups)
     lookup = lookups.get((resolver, question))
     if lookup is None:
-        lookup = lookups[resolver, question] = SharedLookup(resolver, question)
+        lookup = lookups[resolver, question] = SharedLookup(ask, question)
     return lookup

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from knet.answer import Answer, Gap
 from knet.errors import ResolveError
+from knet.question import Question
 from knet.refresh import Belief, Decision, State
-from knet.resolver import Answer
-from knet.resolver.names import Question
 from knet.ring.words import on_one_line, text_of
 from knet.snapshot import Snapshot
 
@@ -35,7 +35,9 @@ class RingStats:
         endpoints: How many it serves.
         held: How many of them the last answer left out, and are kept until that is confirmed.
         generation: How many snapshots there have been.
-        complete: False if the last answer looked cut off; nobody is missing for being left out of it.
+        gap: Why pods may be missing from the last answer, as `Answer.gap`: `""`, `"cut off"` or
+            `"targets"`. Such an answer adds pods and removes none.
+        gap_reason: The same for a person: which SRV target failed, and how.
         ignored: How many records of the last answer were left out: foreign, unusable or malformed.
         lookups: How many lookups it has taken part in: rings of one name share them.
         failures: How many of them failed, by `ResolveError.kind`.
@@ -49,7 +51,8 @@ class RingStats:
     endpoints: int
     held: int
     generation: int
-    complete: bool
+    gap: Gap
+    gap_reason: str
     ignored: int
     lookups: int
     failures: Mapping[str, int]
@@ -83,7 +86,8 @@ class Standing:
         lookups: How many there have been.
         failures: How many of them failed, by kind.
         last_error: How the last one that failed did so, on one line.
-        complete: Was the last answer whole?
+        gap: Why endpoints may be missing from the last answer.
+        gap_reason: The same for a person.
         ignored: How many records were left out of it.
         ended: Why the ring has ended, or `None`.
     """
@@ -99,7 +103,8 @@ class Standing:
     lookups: int = 0
     failures: Mapping[str, int] = field(default_factory=lambda: _NO_FAILURES)
     last_error: str | None = None
-    complete: bool = True
+    gap: Gap = ""
+    gap_reason: str = ""
     ignored: int = 0
     ended: str | None = None
 
@@ -142,7 +147,7 @@ class Standing:
             kind = kind if isinstance(kind, str) else ResolveError.kind
             failures = MappingProxyType({**self.failures, kind: self.failures.get(kind, 0) + 1})
             return replace(after, failures=failures, last_error=on_one_line(text_of(told)))
-        return replace(after, complete=told.complete, ignored=told.ignored)
+        return replace(after, gap=told.gap, gap_reason=told.gap_reason, ignored=told.ignored)
 
     def after_end(self, why: str) -> Standing:
         """
@@ -162,7 +167,8 @@ class Standing:
             endpoints=len(belief.endpoints),
             held=len(belief.missing),
             generation=0 if self.snapshot is None else self.snapshot.generation,
-            complete=self.complete,
+            gap=self.gap,
+            gap_reason=self.gap_reason,
             ignored=self.ignored,
             lookups=self.lookups,
             failures=self.failures,

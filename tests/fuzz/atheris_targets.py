@@ -15,7 +15,7 @@ from typing import Any, get_args
 atheris: Any = importlib.import_module("atheris")
 
 with atheris.instrument_imports(include=["knet.resolver"]):
-    from knet.resolver.names import Family
+    from knet.question import Family
     from knet.resolver.records import Record, RecordType
     from tests.fuzz.properties import check_files, check_records, check_words
 

@@ -7,36 +7,15 @@ property tests of this folder and the coverage-guided fuzzer both drive them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 
 from knet import Answer, ConfigError, KnetError
-from knet.resolver.names import (
-    Cluster,
-    Family,
-    Protocol,
-    Question,
-    candidates,
-    check_name,
-    cluster_from,
-    is_hostname,
-    is_within,
-    nameservers_from,
-    service_in,
-    srv_name,
-)
-from knet.resolver.records import (
-    Found,
-    Record,
-    RecordType,
-    addresses_of,
-    dangling_alias,
-    find_addresses,
-    find_services,
-    only_known,
-    targets_without_address,
-    usable_address,
-)
+from knet.pods import usable_address
+from knet.question import Family, Protocol, Question, check_name, srv_name
+from knet.resolver.names import candidates, is_hostname, is_within, service_in
+from knet.resolver.records import Found, Known, Record, RecordType, addresses_of, dangling_alias
+from knet.surroundings import Surroundings, surroundings_from
+from tests.resolver.reading import find_addresses, find_services, targets_without_address
 
 __all__ = ["check_answer", "check_error", "check_files", "check_records", "check_words"]
 
@@ -84,14 +63,25 @@ def _check_addresses(
         assert alias in owners
         _check_askable(alias, service, external)
 
-    known = {e.address for e in found.endpoints}
-    same = only_known(service, answer, type=type, known=known)
-    if same is not None and known:
-        assert replace(same, endpoints=found.endpoints) == found
-    assert not known or only_known(service, answer, type=type, known=known | {"10.9.9.9"}) is None
+    _check_known(
+        found,
+        lambda known: find_addresses(
+            service, answer, type=type, port=80, external=external, known=known
+        ),
+    )
 
     again = find_addresses(service, _twice(answer), type=type, port=80, external=external)
     _check_same(found, again)
+
+
+def _check_known(found: Found, read: Callable[[Known], Found]) -> None:
+    """
+    Read again, knowing what was found: the same comes out, and the same objects.
+    """
+    known = {(e.name, e.address, e.port): e for e in found.endpoints}
+    again = read(known)
+    assert again == found
+    assert set(map(id, again.endpoints)) == set(map(id, found.endpoints))
 
 
 def _check_services(
@@ -134,12 +124,21 @@ def _check_services(
 
     more = find_services(name, _twice(answer), _twice(additional), family=family, external=external)
     _check_same(found, more)
+    again = find_services(
+        name,
+        answer,
+        additional,
+        family=family,
+        external=external,
+        known={(e.name, e.address, e.port): e for e in found.endpoints},
+    )
+    assert again == found
     kept = [r for owner in {s.value for s in services} for r in addresses_of(owner, additional)]
     assert find_services(name, answer, kept, family=family, external=external) == found
 
 
 def _check_found(found: Found, answer: Sequence[Record], external: bool, service: str) -> None:
-    made = Answer(found.endpoints, found.ttl, found.complete, service, found.ignored)
+    made = Answer(found.endpoints, found.ttl, name=service, ignored=found.ignored)
     assert len(made.endpoints) == len(found.endpoints) <= len(answer)
     assert 0 <= found.ignored <= len(answer)
     assert (found.ttl is None) == (not found.endpoints)
@@ -213,9 +212,9 @@ def check_answer(answer: Answer, service: str, *, external: bool = False) -> Non
 # --- names
 
 
-def check_words(service: str, namespace: str, port: str, cluster: Cluster) -> None:
+def check_words(service: str, namespace: str, port: str, cluster: Surroundings) -> None:
     """
-    Take the words for what a user wrote; *cluster* came out of `cluster_from`.
+    Take the words for what a user wrote; *cluster* came out of `surroundings_from`.
     """
     for text, what in ((service, "service"), (namespace, "namespace")):
         try:
@@ -248,16 +247,16 @@ def check_words(service: str, namespace: str, port: str, cluster: Cluster) -> No
             assert spelling.startswith(question.service.removesuffix("."))
 
 
-def check_files(resolv_conf: str, namespace: str) -> Cluster:
+def check_files(resolv_conf: str, namespace: str) -> Surroundings:
     """
     Take the texts for those of the files that a pod has; return what they tell.
     """
-    cluster = cluster_from(resolv_conf, namespace)
+    cluster = surroundings_from(resolv_conf, namespace)
     assert len(cluster.search) <= 32
     for name in (cluster.namespace, cluster.zone, *cluster.search):
         assert check_name(name, "name") == name
         assert not name.endswith(".")
-    servers = nameservers_from(resolv_conf)
+    servers = cluster.nameservers
     assert len(servers) <= 3
     for server in servers:
         assert server in resolv_conf

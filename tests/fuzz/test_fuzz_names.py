@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from knet import ConfigError, Resolver
 from knet.resolver.cares import check_nameservers
-from knet.resolver.names import Cluster, nameservers_from
+from knet.surroundings import Surroundings, surroundings_from
 from tests.fuzz.properties import check_error, check_files, check_words
 
 LABEL = "a" * 63
@@ -60,7 +60,7 @@ def test_servers_of_any_file_can_be_asked_or_are_refused(resolv_conf: str) -> No
     """
     Nothing else than `ConfigError`, and a resolver that takes them says so on one line.
     """
-    servers = nameservers_from(resolv_conf)
+    servers = surroundings_from(resolv_conf).nameservers
     try:
         resolver = Resolver(nameservers=servers)
     except ConfigError as error:
@@ -95,4 +95,4 @@ def test_a_name_is_tried_in_no_more_spellings_than_a_pod_can_have(size: int) -> 
 
     assert len(cluster.search) == 32
     check_words("web", "prod", "http", cluster)
-    check_words("web", "prod", "http", Cluster(zone=".".join([LABEL] * 3)))
+    check_words("web", "prod", "http", Surroundings(zone=".".join([LABEL] * 3)))

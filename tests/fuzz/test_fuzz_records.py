@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from knet.resolver.names import Family
+from knet.question import Family
 from knet.resolver.records import Record, RecordType
 from tests.fuzz.properties import check_records
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import anyio
 import pytest
 
+import knet
 from knet import RefreshPolicy, Ring
-from knet.resolver import dns
+from knet.resolver import surrounded_by
+from knet.surroundings import surroundings_from
 from knet.testing import HeadlessService, Pod
 
 __all__ = ["QUICK", "WEB", "cluster", "follows_a_rollout"]
@@ -30,23 +33,30 @@ _KEYS = [f"user-{i}" for i in range(40)]
 
 @contextmanager
 def cluster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stateful: bool = False
+    monkeypatch: pytest.MonkeyPatch, *, stateful: bool = False, makes_rings: bool = False
 ) -> Iterator[HeadlessService]:
     """
     Be in the namespace `prod` of a cluster in which the service `web` has three pods.
     """
-    with HeadlessService(WEB, pods=3, stateful=stateful) as service:
-        # kubelet's resolv.conf, but for the nameserver: its line has no room for a port.
-        conf = tmp_path / "resolv.conf"
-        conf.write_text("search prod.svc.cluster.local svc.cluster.local cluster.local\n")
-        monkeypatch.setattr(dns, "_RESOLV_CONF", conf)
-        monkeypatch.setattr(dns, "_NAMESPACE", tmp_path / "namespace")
-        monkeypatch.setattr(dns, "system_nameservers", lambda: (service.nameserver,))
-        defaults = Ring.__init__.__kwdefaults__
-        assert defaults is not None
-        monkeypatch.setitem(defaults, "refresh", QUICK)
-        monkeypatch.setitem(defaults, "start_timeout", 0.5)
+    made: list[Ring] = []
+
+    class QuickRing(Ring):  # type: ignore[misc] # it is final for users
+        """
+        A ring that asks often, as nothing here waits for five seconds.
+        """
+
+        def __init__(self, service: str, **options: Any) -> None:
+            super().__init__(service, **{"refresh": QUICK, "start_timeout": 0.5, **options})
+            made.append(self)
+
+    kubelet = surroundings_from("search prod.svc.cluster.local svc.cluster.local cluster.local")
+    monkeypatch.setattr(knet, "Ring", QuickRing)
+    with (
+        HeadlessService(WEB, pods=3, stateful=stateful) as service,
+        surrounded_by(replace(kubelet, nameservers=(service.nameserver,))),
+    ):
         yield service
+    assert made or not makes_rings, "no example has made a ring, or it got one from elsewhere"
 
 
 async def follows_a_rollout(service: HeadlessService, ask: Callable[[str], Awaitable[str]]) -> None:

@@ -19,5 +19,5 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HeadlessSer
     """
     The service `web.prod` of the cluster that the test is in.
     """
-    with cluster(tmp_path, monkeypatch) as service:
+    with cluster(monkeypatch, makes_rings=True) as service:
         yield service

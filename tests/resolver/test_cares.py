@@ -32,7 +32,9 @@ from knet.errors import (
 )
 from knet.resolver.cares import (
     Engine,
-    Settings,
+    EngineSettings,
+    QueryType,
+    Sections,
     check_nameservers,
     drop_engine,
     hold_engine,
@@ -52,12 +54,12 @@ _TASKS = Path("/proc/self/task")
 needs_proc = pytest.mark.skipif(not _TASKS.exists(), reason="no /proc to count threads in")
 
 
-def settings(*services: HeadlessService | str, **options: Any) -> Settings:
+def settings(*services: HeadlessService | str, **options: Any) -> EngineSettings:
     """
     Return settings that ask *services*, patiently unless *options* say otherwise.
     """
     servers = tuple(s if isinstance(s, str) else s.nameserver for s in services)
-    return Settings(servers, **{"deadline": 10.0, **options})
+    return EngineSettings(servers, **{"deadline": 10.0, **options})
 
 
 def count(service: HeadlessService) -> int:
@@ -77,7 +79,7 @@ def closed_port() -> str:
 
 
 @contextmanager
-def holding(wanted: Settings) -> Iterator[Engine]:
+def holding(wanted: EngineSettings) -> Iterator[Engine]:
     """
     Hold an engine until the test is done with it, or has dropped it.
     """
@@ -98,7 +100,7 @@ async def test_addresses_come_with_owner_and_ttl() -> None:
         HeadlessService("web.prod", pods=2, ttl=7) as service,
         open_engine(settings(service)) as engine,
     ):
-        reply = await engine.query(ASKED, "A")
+        reply = await engine.ask(ASKED, "A")
 
     assert sorted(reply.answer) == [
         Record(WEB, "A", 7, "10.244.0.2"),
@@ -112,7 +114,7 @@ async def test_ipv6_addresses_come_in_their_own_type() -> None:
         HeadlessService("web.prod", pods=1, families=["ipv6"]) as service,
         open_engine(settings(service)) as engine,
     ):
-        reply = await engine.query(ASKED, "AAAA")
+        reply = await engine.ask(ASKED, "AAAA")
 
     assert reply.answer == (Record(WEB, "AAAA", 5, "fd00:244::2"),)
 
@@ -122,7 +124,7 @@ async def test_services_come_with_the_addresses_of_their_targets() -> None:
         HeadlessService("web.prod", pods=1, stateful=True) as service,
         open_engine(settings(service)) as engine,
     ):
-        reply = await engine.query(f"_http._tcp.{ASKED}", "SRV")
+        reply = await engine.ask(f"_http._tcp.{ASKED}", "SRV")
 
     assert reply.answer == (Record(f"_http._tcp.{WEB}", "SRV", 5, f"web-0.{WEB}", 8080, 0, 100),)
     assert reply.additional == (Record(f"web-0.{WEB}", "A", 5, "10.244.0.2"),)
@@ -132,7 +134,7 @@ async def test_aliases_come_along() -> None:
     with HeadlessService("web.prod", pods=1) as service, open_engine(settings(service)) as engine:
         service.alias("shop.prod", WEB)
 
-        reply = await engine.query("shop.prod.svc.cluster.local.", "A")
+        reply = await engine.ask("shop.prod.svc.cluster.local.", "A")
 
     assert reply.answer == (
         Record("shop.prod.svc.cluster.local", "CNAME", 5, WEB),
@@ -148,7 +150,7 @@ async def test_names_come_in_lower_case_and_other_types_not_at_all() -> None:
             additional=["WEB-0.test. 5 IN A 10.0.0.1", "web-0.test. 5 IN MX 1 mail.test."],
         )
 
-        reply = await engine.query(ASKED, "SRV")
+        reply = await engine.ask(ASKED, "SRV")
 
     assert reply.answer == (Record(WEB, "SRV", 5, "web-0.test", 80, 1, 2),)
     assert reply.additional == (Record("web-0.test", "A", 5, "10.0.0.1"),)
@@ -160,7 +162,7 @@ async def test_an_answer_too_large_for_udp_is_asked_for_again_over_tcp(pods: int
         HeadlessService("web.prod", pods=pods) as service,
         open_engine(settings(service)) as engine,
     ):
-        reply = await engine.query(ASKED, "A")
+        reply = await engine.ask(ASKED, "A")
 
         assert len(set(reply.answer)) == pods
         assert [q.transport for q in service.queries] == ["udp", "tcp"]
@@ -173,14 +175,14 @@ async def test_a_server_can_be_asked_over_ipv6() -> None:
         open_engine(settings(service)) as engine,
     ):
         assert service.nameserver.startswith("[::1]:")
-        assert len((await engine.query(ASKED, "A")).answer) == 2
+        assert len((await engine.ask(ASKED, "A")).answer) == 2
 
 
 async def test_a_name_that_fits_no_question_is_an_error_like_others() -> None:
     name = f"{'a.' * 130}test."
     with HeadlessService("web.prod") as service, open_engine(settings(service)) as engine:
         with pytest.raises(ResolveError, match="EBADNAME") as caught:
-            await engine.query(name, "A")
+            await engine.ask(name, "A")
 
         assert caught.value.name == name
         assert service.queries == ()
@@ -208,7 +210,7 @@ async def test_each_failure_has_its_error_and_tells_what_came_back(
         service.fail(fault)
 
         with pytest.raises(error, match=said) as caught:
-            await engine.query(ASKED, "SRV")
+            await engine.ask(ASKED, "SRV")
 
     assert type(caught.value) is error
     assert caught.value.name == ASKED
@@ -232,12 +234,12 @@ async def test_no_answer_is_a_timeout(fault: FaultKind, patience: dict[str, Any]
         service.fail(fault)
 
         with pytest.raises(ResolveTimeout, match=f"no answer from {service.nameserver}") as caught:
-            await engine.query(ASKED, "A")
+            await engine.ask(ASKED, "A")
 
         assert caught.value.name == ASKED
         assert count(service) == 1
         service.heal()
-        assert (await engine.query(ASKED, "A")).answer
+        assert (await engine.ask(ASKED, "A")).answer
 
 
 async def test_a_query_that_gets_lost_is_repeated() -> None:
@@ -247,7 +249,7 @@ async def test_a_query_that_gets_lost_is_repeated() -> None:
     ):
         service.fail("SILENCE", times=1)
 
-        assert (await engine.query(ASKED, "A")).answer
+        assert (await engine.ask(ASKED, "A")).answer
         assert count(service) == 2
 
 
@@ -259,7 +261,7 @@ async def test_a_closed_port_is_a_server_that_cannot_be_reached() -> None:
         open_engine(settings(server)) as engine,
         pytest.raises(ServerUnreachable, match=f"no connection to {server}") as caught,
     ):
-        await engine.query(ASKED, "A")
+        await engine.ask(ASKED, "A")
 
     assert caught.value.servers == (server,)
 
@@ -270,7 +272,7 @@ async def test_an_answer_that_cannot_be_had_over_tcp_is_never_the_half_that_came
         open_engine(settings(service)) as engine,
         pytest.raises(ServerUnreachable),
     ):
-        await engine.query(ASKED, "A")
+        await engine.ask(ASKED, "A")
 
 
 @pytest.mark.weather("The event loop stalls")
@@ -285,7 +287,7 @@ async def test_an_answer_that_came_while_the_loop_was_busy_is_no_timeout() -> No
     ):
 
         async def ask() -> None:
-            replies.append(await engine.query(ASKED, "A"))
+            replies.append(await engine.ask(ASKED, "A"))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
@@ -308,7 +310,7 @@ async def test_where_one_server_fails_the_next_one_is_asked(fault: FaultKind) ->
     ):
         bad.fail(fault)
 
-        assert len((await engine.query(ASKED, "A")).answer) == 2
+        assert len((await engine.ask(ASKED, "A")).answer) == 2
         assert len(bad.queries) >= 1
 
 
@@ -317,7 +319,7 @@ async def test_a_server_that_is_gone_is_passed_over() -> None:
         HeadlessService("web.prod") as service,
         open_engine(settings(closed_port(), service)) as engine,
     ):
-        assert (await engine.query(ASKED, "A")).answer
+        assert (await engine.ask(ASKED, "A")).answer
 
 
 async def test_a_name_that_one_server_denies_is_not_asked_of_the_next() -> None:
@@ -329,7 +331,7 @@ async def test_a_name_that_one_server_denies_is_not_asked_of_the_next() -> None:
         first.fail("NXDOMAIN")
 
         with pytest.raises(NameNotFound):
-            await engine.query(ASKED, "A")
+            await engine.ask(ASKED, "A")
         assert second.queries == ()
 
 
@@ -343,13 +345,21 @@ async def test_an_error_names_all_servers() -> None:
         second.fail("SERVFAIL")
 
         with pytest.raises(ServerFailure) as caught:
-            await engine.query(ASKED, "A")
+            await engine.ask(ASKED, "A")
 
         assert caught.value.servers == (first.nameserver, second.nameserver)
         assert f"{first.nameserver}, {second.nameserver}" in str(caught.value)
 
 
 # --- the cache that cannot be switched off
+
+
+async def from_cache(engine: Engine, type: QueryType) -> Sections:
+    """
+    Ask as an engine does that does not know what is in c-ares's cache.
+    """
+    engine.cached.clear()
+    return await engine.ask(ASKED, type)
 
 
 async def test_only_a_flush_sends_a_second_query_within_the_ttl() -> None:
@@ -360,18 +370,18 @@ async def test_only_a_flush_sends_a_second_query_within_the_ttl() -> None:
         HeadlessService("web.prod", pods=1, ttl=60) as service,
         open_engine(settings(service)) as engine,
     ):
-        await engine.query(ASKED, "A")
+        await from_cache(engine, "A")
         service.scale(3)
 
-        assert len((await engine.query(ASKED, "A")).answer) == 1
+        assert len((await from_cache(engine, "A")).answer) == 1
         assert count(service) == 1
 
         engine.flush()
-        assert len((await engine.query(ASKED, "A")).answer) == 3
+        assert len((await from_cache(engine, "A")).answer) == 3
         assert count(service) == 2
 
         # And what came is cached in its turn.
-        assert len((await engine.query(ASKED, "A")).answer) == 3
+        assert len((await from_cache(engine, "A")).answer) == 3
         assert count(service) == 2
 
 
@@ -385,24 +395,24 @@ async def test_only_a_flush_ends_a_cached_denial(
     with HeadlessService("web.prod") as service, open_engine(settings(service)) as engine:
         for _ in range(2):
             with service.failing(fault), pytest.raises(error):
-                await engine.query(ASKED, "A")
+                await from_cache(engine, "A")
         with pytest.raises(error):
-            await engine.query(ASKED, "A")
+            await from_cache(engine, "A")
         assert count(service) == 1
 
         engine.flush()
-        assert (await engine.query(ASKED, "A")).answer
+        assert (await from_cache(engine, "A")).answer
 
 
 async def test_a_service_that_becomes_dual_stack_is_seen_after_a_flush() -> None:
     with HeadlessService("web.prod", pods=1) as service, open_engine(settings(service)) as engine:
         with pytest.raises(NoData):
-            await engine.query(ASKED, "AAAA")
+            await from_cache(engine, "AAAA")
         service.add(Pod(["10.0.0.9", "fd00::9"]))
 
         engine.flush()
 
-        assert [r.value for r in (await engine.query(ASKED, "AAAA")).answer] == ["fd00::9"]
+        assert [r.value for r in (await from_cache(engine, "AAAA")).answer] == ["fd00::9"]
 
 
 async def test_a_flush_works_every_time_and_with_several_servers() -> None:
@@ -413,7 +423,7 @@ async def test_a_flush_works_every_time_and_with_several_servers() -> None:
     ):
         for _ in range(20):
             engine.flush()
-            await engine.query(ASKED, "A")
+            await from_cache(engine, "A")
 
         assert len(first.queries) == 20
         assert second.queries == ()
@@ -452,7 +462,7 @@ async def test_to_ask_is_not_to_hear_the_answer_to_an_older_question() -> None:
             await engine.ask(ASKED, "A")
         await service.wait_for_queries_async(1)
         service.delay(0)
-        while engine._flying:
+        while engine.flying:
             await anyio.sleep(0.01)
         service.scale(3)
         assert len((await engine.ask(ASKED, "A")).answer) == 3
@@ -488,16 +498,16 @@ async def test_names_in_turn_are_flushed_together(monkeypatch: pytest.MonkeyPatc
         assert len(flushes) == 2
 
 
-async def test_a_cache_that_grows_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cache_that_grows_is_emptied() -> None:
     """
     c-ares keeps a denial for an hour, and a program may ask for any number of names.
     """
-    monkeypatch.setattr("knet.resolver.cares._MOST_CACHED", 10)
     with HeadlessService("web.prod") as service, open_engine(settings(service)) as engine:
+        engine.most_cached = 10
         for number in range(30):
             with pytest.raises(NameNotFound):
                 await engine.ask(f"n{number}.web.prod.svc.cluster.local.", "A")
-            assert len(engine._cached) <= 11
+            assert len(engine.cached) <= 11
 
 
 async def test_a_flush_leaves_queries_in_flight_alone() -> None:
@@ -506,7 +516,7 @@ async def test_a_flush_leaves_queries_in_flight_alone() -> None:
         service.delay(0.05)
 
         async def ask() -> None:
-            replies.append(await engine.query(ASKED, "A"))
+            replies.append(await engine.ask(ASKED, "A"))
 
         async with anyio.create_task_group() as tasks:
             for _ in range(10):
@@ -527,14 +537,14 @@ async def test_the_same_settings_share_an_engine_and_others_do_not() -> None:
             assert other is engine
         with holding(settings(service, tries=2)) as other:
             assert other is not engine
-            assert (await other.query(ASKED, "A")).answer
+            assert (await other.ask(ASKED, "A")).answer
 
 
 @needs_proc
 @pytest.mark.weather("Thousands of rings in one process")
 async def test_any_number_of_users_costs_one_thread() -> None:
     with HeadlessService("web.prod") as service, holding(settings(service)) as engine:
-        await engine.query(ASKED, "A")
+        await engine.ask(ASKED, "A")
         before = len(os.listdir(_TASKS))
 
         wanted = settings(service)
@@ -555,15 +565,15 @@ async def test_the_last_user_closes_the_engine_and_the_next_opens_another() -> N
         hold_engine(wanted)
 
         drop_engine(wanted)
-        assert (await engine.query(ASKED, "A")).answer
+        assert (await engine.ask(ASKED, "A")).answer
 
         drop_engine(wanted)
         with pytest.raises(ResolverClosed, match=f"cannot ask for {ASKED} A"):
-            await engine.query(ASKED, "A")
+            await engine.ask(ASKED, "A")
 
         with open_engine(wanted) as other:
             assert other is not engine
-            assert (await other.query(ASKED, "A")).answer
+            assert (await other.ask(ASKED, "A")).answer
 
 
 async def test_closing_twice_or_what_nobody_holds_does_no_harm() -> None:
@@ -582,16 +592,16 @@ async def test_an_engine_of_another_process_is_neither_used_nor_closed() -> None
     with HeadlessService("web.prod") as service:
         wanted = settings(service)
         parents = hold_engine(wanted)
-        parents._process -= 1
+        parents.process -= 1
 
         with open_engine(wanted) as ours:
             assert ours is not parents
-            assert (await ours.query(ASKED, "A")).answer
+            assert (await ours.ask(ASKED, "A")).answer
 
         parents.close()
-        assert (await parents.query(ASKED, "A")).answer
+        assert (await parents.ask(ASKED, "A")).answer
 
-        parents._process += 1
+        parents.process += 1
         parents.close()
 
 
@@ -613,7 +623,7 @@ async def test_closing_ends_the_queries_in_flight_with_an_error() -> None:
 
         async def ask() -> None:
             with pytest.raises(ResolverClosed, match="was closed") as caught:
-                await engine.query(ASKED, "A")
+                await engine.ask(ASKED, "A")
             errors.append(caught.value)
 
         with anyio.fail_after(10):
@@ -665,7 +675,7 @@ async def test_a_hundred_queries_at_once_are_sent_64_at_a_time_and_all_succeed()
         service.delay(0.2)
 
         async def ask(number: int) -> None:
-            replies.append(await engine.query(f"web-{number}.{ASKED}", "A"))
+            replies.append(await engine.ask(f"web-{number}.{ASKED}", "A"))
 
         async with anyio.create_task_group() as tasks:
             for number in range(100):
@@ -688,12 +698,12 @@ async def test_a_cancelled_query_returns_at_once_and_gives_its_place_back() -> N
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
                 for _ in range(100):
-                    tasks.start_soon(engine.query, ASKED, "A")
+                    tasks.start_soon(engine.ask, ASKED, "A")
                 await service.wait_for_queries_async(64)
                 tasks.cancel_scope.cancel()
 
             service.heal()
-            assert (await engine.query(ASKED, "A")).answer
+            assert (await engine.ask(ASKED, "A")).answer
 
 
 async def test_an_answer_to_a_cancelled_query_disturbs_nobody() -> None:
@@ -702,12 +712,12 @@ async def test_an_answer_to_a_cancelled_query_disturbs_nobody() -> None:
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
                 for _ in range(10):
-                    tasks.start_soon(engine.query, ASKED, "A")
+                    tasks.start_soon(engine.ask, ASKED, "A")
                 await service.wait_for_queries_async(10)
                 tasks.cancel_scope.cancel()
 
             # Answered after those ten, on the same socket.
-            assert (await engine.query(ASKED, "A")).answer
+            assert (await engine.ask(ASKED, "A")).answer
 
 
 async def test_an_engine_closed_right_after_a_cancellation_leaves_nothing() -> None:
@@ -715,7 +725,7 @@ async def test_an_engine_closed_right_after_a_cancellation_leaves_nothing() -> N
         service.fail("SILENCE")
         with anyio.fail_after(10), open_engine(settings(service, timeout=60.0)) as engine:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(engine.query, ASKED, "A")
+                tasks.start_soon(engine.ask, ASKED, "A")
                 await service.wait_for_queries_async(1)
                 tasks.cancel_scope.cancel()
 

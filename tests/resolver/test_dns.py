@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,10 +34,10 @@ from knet import (
     lookup_host,
     lookup_srv,
 )
-from knet.resolver import cares
-from knet.resolver import dns as resolver_module
-from knet.resolver.dns import Repeated
-from knet.resolver.names import Family, Question
+from knet.question import Family, Question
+from knet.resolver import Surroundings, cares, surrounded_by
+from knet.resolver.lookup import CHECK_PIN, Lookup, Settings
+from knet.surroundings import surroundings_from, surroundings_here
 from knet.testing import FaultKind, HeadlessService, Pod
 from tests.testing.asking import needs_ipv6
 
@@ -54,20 +56,17 @@ Hook = Callable[[dns.message.Message], "dns.message.Message | None"]
 
 
 @pytest.fixture(autouse=True)
-def pod_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pretend:
+def pod_in() -> Iterator[Pretend]:
     """
     Pretend to run in a pod with these files; without any until then.
     """
-    resolv_conf, namespace = tmp_path / "resolv.conf", tmp_path / "namespace"
-    monkeypatch.setattr(resolver_module, "_RESOLV_CONF", resolv_conf)
-    monkeypatch.setattr(resolver_module, "_NAMESPACE", namespace)
+    with ExitStack() as stack:
+        stack.enter_context(surrounded_by(Surroundings()))
 
-    def pretend(resolv_conf_text: str = KUBELET, namespace_text: str | None = None) -> None:
-        resolv_conf.write_text(resolv_conf_text)
-        if namespace_text is not None:
-            namespace.write_text(namespace_text)
+        def pretend(resolv_conf: str = KUBELET, namespace: str | None = None) -> None:
+            stack.enter_context(surrounded_by(surroundings_from(resolv_conf, namespace)))
 
-    return pretend
+        yield pretend
 
 
 def asking(*services: HeadlessService, **options: Any) -> Resolver:
@@ -247,7 +246,7 @@ async def test_the_spelling_that_was_right_is_kept(pod_in: Pretend) -> None:
 
 
 async def test_an_unlikely_spelling_is_kept_until_a_likelier_one_is_there(
-    pod_in: Pretend, monkeypatch: pytest.MonkeyPatch
+    pod_in: Pretend,
 ) -> None:
     """
     A domain of the search list that answers to every name must not have a Service for good that was
@@ -256,39 +255,46 @@ async def test_an_unlikely_spelling_is_kept_until_a_likelier_one_is_there(
     pod_in("search prod.svc.cluster.local svc.cluster.local cluster.local corp.test")
     with HeadlessService("web.prod", pods=0) as web:
         web.respond = saying({"web.corp.test": ["web.corp.test. 5 IN A 10.6.6.6"]}, otherwise=web)
-        resolver = asking(web, namespace="prod")
-        assert (await resolver.resolve("web")).name == "web.corp.test"
+        now = 1000.0
+        settings = Settings(
+            cares.EngineSettings((web.nameserver,), deadline=10.0), surroundings_here(), 100, False
+        )
+        lookup = Lookup(settings, Question("web"), clock=lambda: now)
+        assert (await lookup.ask()).name == "web.corp.test"
         web.scale(3)
-        assert (await resolver.resolve("web")).name == "web.corp.test"
+        now += CHECK_PIN - 1
+        assert (await lookup.ask()).name == "web.corp.test"
 
-        monkeypatch.setattr(resolver_module, "_CHECK_PIN", 0.0)
-        assert (await resolver.resolve("web")).name == WEB
+        now += 1
+        assert (await lookup.ask()).name == WEB
         web.scale(0)
         with pytest.raises(NameNotFound):
-            await resolver.resolve("web")
+            await lookup.ask()
 
 
-async def test_an_unchanged_answer_is_the_same_endpoints(pod_in: Pretend) -> None:
+@pytest.mark.parametrize("port", [80, "http"])
+async def test_an_unchanged_answer_is_the_same_endpoints(port: int | str) -> None:
     """
     In whatever order the records come; whatever else changes makes a difference.
     """
     with HeadlessService("web.prod", pods=5, ttl=30) as web:
-        look_up = Repeated(asking(web), Question(WEB, 80))
-        first = await look_up()
+        resolver, question = asking(web), Question(WEB, port)
+        first = await resolver.resolve(question)
+        known = {id(endpoint) for endpoint in first.endpoints}
         for _ in range(5):
-            again = await look_up()
+            again = await resolver.resolve(question)
             assert again == first
-            assert again.endpoints is first.endpoints
+            assert {id(endpoint) for endpoint in again.endpoints} == known
 
         web.set_ttl(7)
-        again = await look_up()
+        again = await resolver.resolve(question)
         assert again.ttl == 7
-        assert again.endpoints is first.endpoints
+        assert {id(endpoint) for endpoint in again.endpoints} == known
 
         for change in (web.add, lambda: web.remove(web.pods[0]), lambda: web.scale(2)):
             change()
-            again = await look_up()
-            assert again == await asking(web).resolve(WEB, port=80)
+            again = await resolver.resolve(question)
+            assert again == await asking(web).resolve(WEB, port=port)
             assert len(again.endpoints) == len(web.pods)
 
 
@@ -728,22 +734,27 @@ async def test_a_flood_of_addresses_for_every_target_leaves_one_pod_a_target() -
     assert set(addresses(answer.endpoints)) == {"10.1.0.1"}
 
 
-async def test_a_resolver_keeps_nothing_of_its_answers() -> None:
+async def test_a_resolver_keeps_the_last_answer_of_a_question_and_nothing_else() -> None:
     """
-    But the spelling of a short name, which is of the user's own making.
+    So that what is named again is the same object; whatever was answered before is gone.
     """
-    with HeadlessService("web.prod", pods=300, stateful=True) as web:
+
+    def living() -> int:
+        gc.collect()
+        return sum(type(thing) is Endpoint for thing in gc.get_objects())
+
+    before = living()
+    with HeadlessService("web.prod", pods=100, stateful=True) as web:
         resolver = asking(web)
-        await resolver.resolve("web.prod", port=8080)
-        before = {name: str(value) for name, value in vars(resolver).items()}
-
-        for port in (8080, "http"):
-            await resolver.resolve(f"{WEB}.", port=port)
-            await resolver.resolve("web.prod", port=port)
+        for pods in (100, 50, 150, 80):
+            web.scale(pods)
+            for port in (8080, "http"):
+                await resolver.resolve("web.prod", port=port)
             with pytest.raises(ResolveError):
-                await resolver.resolve("shop.prod", port=port)
-
-        assert {name: str(value) for name, value in vars(resolver).items()} == before
+                await resolver.resolve("shop.prod", port=8080)
+            assert living() - before <= 2 * pods
+        del resolver
+        assert living() <= before
 
 
 # --- addresses
@@ -1163,15 +1174,15 @@ async def test_lookup_srv_gives_every_port_of_every_pod() -> None:
 async def test_lookup_srv_leaves_other_names_out() -> None:
     with HeadlessService("web.prod") as web:
         web.answer_with(
-            f"{WEB}. 5 IN SRV 1 0 80 b.test.",
-            f"{WEB}. 5 IN SRV 0 0 80 c.test.",
-            f"{WEB}. 5 IN SRV 0 0 80 c.test.",
-            "evil.test. 5 IN SRV 0 0 80 a.test.",
+            f"{WEB}. 5 IN SRV 1 0 80 b.{WEB}.",
+            f"{WEB}. 5 IN SRV 0 0 80 c.{WEB}.",
+            f"{WEB}. 5 IN SRV 0 0 80 c.{WEB}.",
+            f"evil.test. 5 IN SRV 0 0 80 a.{WEB}.",
         )
 
         found = await asking(web).lookup_srv("web", "prod")
 
-    assert found == (SRV("c.test", 80, 0, 0), SRV("b.test", 80, 1, 0))
+    assert found == (SRV(f"c.{WEB}", 80, 0, 0), SRV(f"b.{WEB}", 80, 1, 0))
 
 
 async def test_the_shortcuts_ask_past_every_cache() -> None:
@@ -1196,27 +1207,71 @@ async def test_a_shortcut_fails_as_resolve_does(shortcut: str) -> None:
             await getattr(asking(web), shortcut)("10.0.0.1", "prod")
 
 
-async def test_the_functions_ask_the_servers_of_the_system(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with HeadlessService("web.default", pods=2) as web:
-        monkeypatch.setattr(resolver_module, "system_nameservers", lambda: (web.nameserver,))
-
+async def test_the_functions_ask_the_servers_of_the_system() -> None:
+    with (
+        HeadlessService("web.default", pods=2) as web,
+        surrounded_by(Surroundings(nameservers=(web.nameserver,))),
+    ):
         assert await lookup_host("web") == ("10.244.0.2", "10.244.0.3")
         assert [found.port for found in await lookup_srv("web", "default")] == [8080, 8080]
 
 
-async def test_no_more_of_a_file_is_read_than_any_cluster_writes(pod_in: Pretend) -> None:
+async def test_a_resolv_conf_can_be_named(tmp_path: Path) -> None:
     """
-    And what the end of that cuts in two does not count.
+    It tells the search list, and the nameservers where none are given.
     """
-    first, second = "nameserver 127.0.0.99\n", "nameserver 127.0.0.98"
-    pod_in(first + "#" * (65_536 - len(first) - len(second)) + f"\n{second}7\n" + "#\n" * 10**6)
-
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("\ufeffnameserver 127.0.0.99\nsearch shop.svc.k.test svc.k.test k.test\n")
     with pytest.raises(ResolveError) as caught:
-        await Resolver(deadline=0.1).resolve("web.invalid.")
-
+        await Resolver(resolv_conf=str(conf), deadline=0.1).resolve("web")
+    assert caught.value.name == "web.shop.svc.k.test."
     assert caught.value.servers == ("127.0.0.99",)
+    assert Resolver(resolv_conf=conf) == Resolver(resolv_conf=str(conf)) != Resolver()
+
+
+async def test_a_spelling_is_kept_for_one_question(pod_in: Pretend) -> None:
+    """
+    Where the records of a named port are elsewhere than the addresses, neither decides for the other.
+    """
+    pod_in("search prod.svc.cluster.local svc.cluster.local cluster.local corp.test")
+    with HeadlessService("web.prod", pods=2, ports={"other": 1}) as web:
+        away = {
+            "_http._tcp.web.corp.test": [
+                "_http._tcp.web.corp.test. 5 IN SRV 0 1 80 a.web.corp.test."
+            ],
+            "a.web.corp.test": ["a.web.corp.test. 5 IN A 10.6.6.6"],
+        }
+        for first, second in (("http", 80), (80, "http")):
+            web.respond = saying(away, otherwise=web)
+            resolver = asking(web, namespace="prod")
+            names = {80: WEB, "http": "web.corp.test"}
+            for port in (first, second, first):
+                answer = await resolver.resolve("web", port=port)
+                assert answer.name == names[port]
+
+
+async def test_lookup_srv_lets_through_what_resolve_lets_through() -> None:
+    """
+    No target outside of the service, unless the caller takes it; and no name that no host has.
+    """
+    with HeadlessService("web.prod", pods=1) as web:
+        web.answer_with(
+            f"{WEB}. 5 IN SRV 0 1 80 evil.test.",
+            f"{WEB}. 5 IN SRV 0 1 80 ev\\\\032il.{WEB}.",
+            f"{WEB}. 5 IN SRV 3 1 81 web-0.{WEB}.",
+            rdtype="SRV",
+        )
+        assert await asking(web).lookup_srv("web", "prod") == (SRV(f"web-0.{WEB}", 81, 3, 1),)
+        everywhere = await asking(web, external=True).lookup_srv("web", "prod")
+        assert [found.target for found in everywhere] == ["evil.test", f"web-0.{WEB}"]
+
+        web.answer_with(f"{WEB}. 5 IN SRV 0 1 80 evil.test.", rdtype="SRV")
+        with pytest.raises(NoData, match=r"evil\.test, which is not followed"):
+            await asking(web).lookup_srv("web", "prod")
+        web.respond = None
+        web.scale(3)
+        with pytest.raises(AnswerTooLarge):
+            await asking(web, max_endpoints=2).lookup_srv("web", "prod")
 
 
 async def test_without_servers_of_its_own_a_resolver_asks_those_of_resolv_conf(
@@ -1324,19 +1379,14 @@ def test_making_one_asks_nothing_and_reads_nothing(pod_in: Pretend) -> None:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[cares.Engine]:
+def opened() -> Iterator[list[cares.Engine]]:
     """
     Every engine that is opened during the test.
     """
     engines: list[cares.Engine] = []
-
-    class Counted(cares.Engine):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            engines.append(self)
-
-    monkeypatch.setattr(cares, "Engine", Counted)
-    return engines
+    cares.on_open.append(engines.append)
+    yield engines
+    cares.on_open.remove(engines.append)
 
 
 async def test_a_resolver_held_open_keeps_its_channel(opened: list[cares.Engine]) -> None:

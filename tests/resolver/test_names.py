@@ -4,6 +4,7 @@ Names: what a person may write, and what is asked for it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,19 +12,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from knet import ConfigError
-from knet.resolver.names import (
-    Cluster,
-    Question,
-    candidates,
-    check_name,
-    cluster_from,
-    is_hostname,
-    is_within,
-    nameservers_from,
-    service_in,
-    shown,
-    srv_name,
-)
+from knet.question import Question, check_name, shown, srv_name
+from knet.resolver.names import candidates, is_hostname, is_within, service_in
+from knet.surroundings import Surroundings, surroundings_from
+
+
+def cluster_of(resolv_conf: str, namespace: str | None = None) -> Surroundings:
+    """
+    What the two files say but for the nameservers.
+    """
+    return replace(surroundings_from(resolv_conf, namespace), nameservers=())
+
+
+def servers_of(resolv_conf: str) -> tuple[str, ...]:
+    return surroundings_from(resolv_conf).nameservers
+
 
 KUBELET = """\
 search prod.svc.cluster.local svc.cluster.local cluster.local corp.example.com example.com
@@ -74,13 +77,13 @@ def test_a_name_is_tried_in_every_spelling_likeliest_first(written: str, asked: 
     """
     The cluster first, then the rest of the search list, at last the name as it is.
     """
-    cluster = Cluster("prod", "cluster.local", ("example.com",))
+    cluster = Surroundings("prod", "cluster.local", ("example.com",))
 
     assert list(candidates(Question(written).service, cluster)) == asked
 
 
 def test_no_spelling_is_tried_twice() -> None:
-    cluster = Cluster("prod", "cluster.local", ("svc.cluster.local", "prod.svc.cluster.local"))
+    cluster = Surroundings("prod", "cluster.local", ("svc.cluster.local", "prod.svc.cluster.local"))
 
     assert candidates("web", cluster).count("web.prod.svc.cluster.local.") == 1
 
@@ -88,7 +91,7 @@ def test_no_spelling_is_tried_twice() -> None:
 def test_a_spelling_too_long_for_dns_is_left_out() -> None:
     service = f"{LABEL}.{LABEL}.{LABEL}"
 
-    assert candidates(service, Cluster(search=(LONGEST, "a.b"))) == (
+    assert candidates(service, Surroundings(search=(LONGEST, "a.b"))) == (
         f"{service}.svc.cluster.local.",
         f"{service}.a.b.",
         f"{service}.",
@@ -102,7 +105,7 @@ def test_a_spelling_too_long_for_dns_with_its_port_is_left_out(port: str) -> Non
     """
     prefix = srv_name("", port, "sctp")
     room = 253 - len(f"{prefix}web.")
-    cluster = Cluster("prod", "k.test", ("a" * room, "b" * (room + 1)))
+    cluster = Surroundings("prod", "k.test", ("a" * room, "b" * (room + 1)))
 
     assert candidates("web", cluster, prefix=prefix) == (
         "web.prod.svc.k.test.",
@@ -121,7 +124,7 @@ def test_candidates_are_absolute_different_and_short_enough(
     except ConfigError:
         return
 
-    cluster = cluster_from(f"search {' '.join(search)}")
+    cluster = cluster_of(f"search {' '.join(search)}")
     found = candidates(name, cluster)
 
     assert found
@@ -133,7 +136,7 @@ def test_candidates_are_absolute_different_and_short_enough(
 
 
 def test_a_service_and_a_namespace_make_the_name_of_the_go_original() -> None:
-    cluster = Cluster("prod", "cluster.test")
+    cluster = Surroundings("prod", "cluster.test")
 
     assert service_in("Web", "Shop", cluster) == "web.shop.svc.cluster.test."
     assert service_in("web", "", cluster) == "web.default.svc.cluster.test."
@@ -141,7 +144,7 @@ def test_a_service_and_a_namespace_make_the_name_of_the_go_original() -> None:
 
 def test_a_service_and_a_namespace_that_are_too_long_together_are_refused() -> None:
     with pytest.raises(ConfigError, match="service has 269 characters, DNS allows 253"):
-        service_in(LONGEST, "shop", Cluster("prod", "k.test"))
+        service_in(LONGEST, "shop", Surroundings("prod", "k.test"))
 
 
 def test_a_named_port_goes_before_the_name() -> None:
@@ -152,7 +155,7 @@ def test_a_named_port_goes_before_the_name() -> None:
 
 
 def test_kubelets_search_list_gives_namespace_and_zone() -> None:
-    assert cluster_from(KUBELET) == Cluster(
+    assert cluster_of(KUBELET) == Surroundings(
         "prod", "cluster.local", ("corp.example.com", "example.com")
     )
 
@@ -160,51 +163,51 @@ def test_kubelets_search_list_gives_namespace_and_zone() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", Cluster()),
-        ("nameserver 10.0.0.1\n", Cluster()),
-        ("search\n", Cluster()),
-        ("search example.com", Cluster(search=("example.com",))),
-        ("domain example.com\n", Cluster(search=("example.com",))),
+        ("", Surroundings()),
+        ("nameserver 10.0.0.1\n", Surroundings()),
+        ("search\n", Surroundings()),
+        ("search example.com", Surroundings(search=("example.com",))),
+        ("domain example.com\n", Surroundings(search=("example.com",))),
         # resolv.conf(5): the two exclude each other, and the last one wins.
         (
             "domain one.test\nsearch two.test three.test\n",
-            Cluster(search=("two.test", "three.test")),
+            Surroundings(search=("two.test", "three.test")),
         ),
-        ("search one.test\nsearch two.test\n", Cluster(search=("two.test",))),
-        ("# search one.test\n; search two.test\n", Cluster()),
-        ("search one.test # two.test\n", Cluster(search=("one.test",))),
-        (KUBELET.replace("\n", "\r\n"), cluster_from(KUBELET)),
-        (KUBELET.upper().replace("SEARCH", "search"), cluster_from(KUBELET)),
-        ("search . a..b 10.0.0.1 \N{SNOWMAN} good.test.\n", Cluster(search=("good.test",))),
-        ("\x00\x01 \ufffd\nsearch\x00 x\n\n\n", Cluster()),
+        ("search one.test\nsearch two.test\n", Surroundings(search=("two.test",))),
+        ("# search one.test\n; search two.test\n", Surroundings()),
+        ("search one.test # two.test\n", Surroundings(search=("one.test",))),
+        (KUBELET.replace("\n", "\r\n"), cluster_of(KUBELET)),
+        (KUBELET.upper().replace("SEARCH", "search"), cluster_of(KUBELET)),
+        ("search . a..b 10.0.0.1 \N{SNOWMAN} good.test.\n", Surroundings(search=("good.test",))),
+        ("\x00\x01 \ufffd\nsearch\x00 x\n\n\n", Surroundings()),
         # No namespace of its own in the list: as on a node.
-        ("search svc.cluster.test cluster.test", Cluster("default", "cluster.test")),
+        ("search svc.cluster.test cluster.test", Surroundings("default", "cluster.test")),
         # What only looks like kubelet's.
-        ("search a.svc.test b.test", Cluster(search=("a.svc.test", "b.test"))),
+        ("search a.svc.test b.test", Surroundings(search=("a.svc.test", "b.test"))),
         (
             "search x.prod.svc.k.test svc.k.test",
-            Cluster("default", "k.test", ("x.prod.svc.k.test",)),
+            Surroundings("default", "k.test", ("x.prod.svc.k.test",)),
         ),
     ],
 )
-def test_other_resolv_confs_give_what_they_hold(text: str, expected: Cluster) -> None:
-    assert cluster_from(text) == expected
+def test_other_resolv_confs_give_what_they_hold(text: str, expected: Surroundings) -> None:
+    assert cluster_of(text) == expected
 
 
 def test_a_corporate_domain_before_the_clusters_own_does_not_hide_it() -> None:
     text = "search corp.test prod.svc.k.test svc.k.test k.test"
 
-    assert cluster_from(text) == Cluster("prod", "k.test", ("corp.test",))
+    assert cluster_of(text) == Surroundings("prod", "k.test", ("corp.test",))
 
 
 @pytest.mark.parametrize("text", ["shop", "shop\n", "  Shop.\r\n"])
 def test_the_service_accounts_namespace_goes_before_the_search_list(text: str) -> None:
-    assert cluster_from(KUBELET, text).namespace == "shop"
+    assert cluster_of(KUBELET, text).namespace == "shop"
 
 
 @pytest.mark.parametrize("text", [None, "", "\n", "two words", "\ufffd", "10.0.0.1", "a" * 64])
 def test_a_namespace_file_that_makes_no_sense_is_passed_over(text: str | None) -> None:
-    assert cluster_from(KUBELET, text).namespace == "prod"
+    assert cluster_of(KUBELET, text).namespace == "prod"
 
 
 @pytest.mark.parametrize(
@@ -233,7 +236,7 @@ def test_a_namespace_file_that_makes_no_sense_is_passed_over(text: str | None) -
 def test_nameserver_lines_give_their_addresses_in_order(
     text: str, servers: tuple[str, ...]
 ) -> None:
-    assert nameservers_from(text) == servers
+    assert servers_of(text) == servers
 
 
 def test_no_more_search_domains_are_kept_than_kubernetes_allows() -> None:
@@ -242,7 +245,7 @@ def test_no_more_search_domains_are_kept_than_kubernetes_allows() -> None:
     """
     domains = [f"d{n}.test" for n in range(10_000)]
 
-    assert cluster_from(f"search a..b {' '.join(domains)}").search == tuple(domains[:32])
+    assert cluster_of(f"search a..b {' '.join(domains)}").search == tuple(domains[:32])
 
 
 @pytest.mark.parametrize(
@@ -263,17 +266,17 @@ def test_no_more_search_domains_are_kept_than_kubernetes_allows() -> None:
     ids=brief,
 )
 def test_a_file_of_a_megabyte_gives_no_more_than_one_of_a_line(text: str) -> None:
-    cluster = cluster_from(text, text)
+    cluster = cluster_of(text, text)
 
     assert cluster.namespace == "default"
     assert len(cluster.search) <= 32
-    assert sum(map(len, nameservers_from(text))) < 100
+    assert sum(map(len, servers_of(text))) < 100
 
 
 @given(st.text() | st.lists(texts).map(lambda words: "search " + " ".join(words)), texts)
 def test_no_text_of_these_files_is_an_error(resolv_conf: str, namespace: str) -> None:
-    cluster = cluster_from(resolv_conf, namespace)
-    nameservers_from(resolv_conf)
+    cluster = cluster_of(resolv_conf, namespace)
+    servers_of(resolv_conf)
 
     for name in (cluster.namespace, cluster.zone, *cluster.search):
         assert check_name(name, "name") == name

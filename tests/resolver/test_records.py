@@ -15,22 +15,18 @@ from hypothesis import strategies as st
 
 from knet import Endpoint
 from knet.hashring.steps import Steps
-from knet.resolver.names import Family
+from knet.pods import distinct_names, usable_address
+from knet.question import Family
 from knet.resolver.records import (
     Found,
     Record,
     RecordType,
     addresses_of,
     dangling_alias,
-    distinct_names,
-    find_addresses,
-    find_services,
     finding_addresses,
     finding_services,
-    missing_targets,
-    targets_without_address,
-    usable_address,
 )
+from tests.resolver.reading import find_addresses, find_services, targets_without_address
 
 WEB = "web.prod.svc.cluster.local"
 HTTP = f"_http._tcp.{WEB}"
@@ -77,7 +73,7 @@ def test_each_a_record_is_a_pod_named_by_its_address() -> None:
         Endpoint("10.0.0.2", "10.0.0.2", 8080),
     ]
     assert found.ttl == 5
-    assert found.complete
+    assert not found.cut_off
     assert found.ignored == 0
 
 
@@ -139,7 +135,6 @@ def test_large_answers_are_read_with_pauses() -> None:
     readings: list[tuple[object, Steps[Any]]] = [
         (find_addresses(WEB, addresses, type="A"), finding_addresses(WEB, addresses, type="A")),
         (find_services(HTTP, services, glue), finding_services(HTTP, services, glue)),
-        (targets_without_address(HTTP, services, []), missing_targets(HTTP, services, [])),
     ]
 
     def read(slices: Steps[Any]) -> Steps[None]:
@@ -564,7 +559,7 @@ def test_a_service_takes_port_and_hostname_from_its_srv_record() -> None:
         Endpoint(f"web-0.{WEB}", "10.0.0.1", 8080),
         Endpoint(f"web-1.{WEB}", "10.0.0.2", 8081),
     ]
-    assert found.complete
+    assert not found.cut_off
     assert found.ttl == 5
 
 
@@ -818,14 +813,14 @@ def test_an_answer_as_large_as_a_message_counts_as_cut_off(count: int, complete:
     found = find_addresses(name, records, type="A")
 
     assert len(found.endpoints) == count
-    assert found.complete is complete
+    assert bool(found.cut_off) is not complete
 
 
 @pytest.mark.parametrize(("count", "complete"), [(2300, True), (2339, False)])
 def test_ipv6_addresses_fill_a_message_sooner(count: int, complete: bool) -> None:
     records = [aaaa(f"fd00::{n:x}") for n in range(1, count + 1)]
 
-    assert find_addresses(WEB, records, type="AAAA").complete is complete
+    assert bool(find_addresses(WEB, records, type="AAAA").cut_off) is not complete
 
 
 @pytest.mark.parametrize(("count", "complete"), [(800, True), (1000, True), (1200, False)])
@@ -839,7 +834,7 @@ def test_srv_records_fill_a_message_by_the_length_of_their_targets(
     found = find_services(HTTP, answer, additional)
 
     assert len(found.endpoints) == count
-    assert found.complete is complete
+    assert bool(found.cut_off) is not complete
 
 
 # --- names
@@ -899,7 +894,7 @@ def everything(answer: list[Record], additional: list[Record], family: Family) -
 
 
 def unordered(found: Iterable[Found]) -> list[tuple[object, ...]]:
-    return [(set(f.endpoints), len(f.endpoints), f.ttl, f.complete, f.ignored) for f in found]
+    return [(set(f.endpoints), len(f.endpoints), f.ttl, (not f.cut_off), f.ignored) for f in found]
 
 
 @given(any_records, any_records, families, st.randoms(use_true_random=False))

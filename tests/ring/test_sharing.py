@@ -25,8 +25,9 @@ from knet import (
     ServerFailure,
 )
 from knet.hashring import HashRing, Maglev
-from knet.resolver.names import Question
+from knet.question import Question
 from knet.ring.sharing import SharedLookup, lookup_of
+from knet.sources import asking
 from tests.fakes import A, B, C, FakeResolver, endpoints
 from tests.virtual_time import anyio_backend
 
@@ -47,8 +48,8 @@ class Shareable(Resolver):
         super().__init__(nameservers=["127.0.0.1"])
         self.fake = FakeResolver(*found, ttl=ttl)
 
-    async def resolve(self, service: str, /, **options: Any) -> Answer:
-        return await self.fake.resolve(service)
+    async def resolve(self, question: str | Question, /, **options: Any) -> Answer:
+        return await self.fake.resolve(str(question))
 
     async def __aenter__(self) -> Shareable:
         return self
@@ -76,7 +77,7 @@ async def rings(
 
 
 def source(resolver: Any) -> SharedLookup:
-    return lookup_of(resolver, Question("web.prod"))
+    return lookup_of(resolver, asking(resolver), Question("web.prod"))
 
 
 # --- lookups
@@ -152,8 +153,8 @@ async def test_other_questions_and_other_resolvers_are_asked_apart() -> None:
 
     assert source(fake) is web
     assert source(Shareable(A)) is not web
-    assert lookup_of(fake, Question("web.prod", 80)) is not web
-    assert lookup_of(fake, Question("web.prod", family="ipv6")) is not web
+    assert lookup_of(fake, asking(fake), Question("web.prod", 80)) is not web
+    assert lookup_of(fake, asking(fake), Question("web.prod", family="ipv6")) is not web
 
     plain = Resolver(nameservers=["127.0.0.1"])
     assert source(plain) is not web
@@ -314,7 +315,7 @@ async def test_a_resolve_that_was_put_in_the_place_of_the_own_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
-    Tests of programs that use knet do that, on the class or on an instance.
+    Tests of programs that use knet do that; an instance is frozen and refuses it.
     """
     fake = FakeResolver(A)
 
@@ -326,9 +327,8 @@ async def test_a_resolve_that_was_put_in_the_place_of_the_own_is_asked(
         assert ring.snapshot.endpoints == (A,)
     monkeypatch.undo()
     one = Resolver(nameservers=["127.0.0.1"])
-    monkeypatch.setattr(one, "resolve", fake.resolve)
-    async with Ring("web.prod", resolver=one) as ring:
-        assert ring.snapshot.endpoints == (A,)
+    with pytest.raises(AttributeError, match="read-only"):
+        one.resolve = fake.resolve  # type: ignore[method-assign, assignment]
 
 
 async def test_those_who_wait_can_give_up() -> None:

@@ -39,7 +39,7 @@ OUTCOMES = st.one_of(
         Answer,
         st.lists(st.sampled_from(PODS), unique=True),
         st.sampled_from([None, 0, 5, 30]),
-        st.booleans(),
+        gap=st.sampled_from(["", "targets"]),
     ),
     st.sampled_from([NameNotFound("NXDOMAIN"), ServerFailure("SERVFAIL"), ResolveTimeout("none")]),
 )

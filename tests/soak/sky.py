@@ -216,9 +216,9 @@ class Sky:
             case "empty":
                 return Answer()
             case "cut off at nothing":
-                return Answer((), self.ttl, complete=False)
+                return Answer((), self.ttl, gap="targets")
             case "cut off":
-                return Answer(some, self.ttl, complete=False)
+                return Answer(some, self.ttl, gap="targets")
             case "half read" if some:
                 return Answer(some, self.ttl)
             case "odd ttl" if pods:

@@ -12,7 +12,6 @@ import anyio
 import pytest
 
 from knet import AnswerTooLarge, NameNotFound, Resolver, Ring, RingClosed, ServerFailure
-from knet.resolver import dns as resolver_module
 from knet.testing import FaultKind, HeadlessService
 from tests.waiting import until_state
 from tests.weather.rings import (
@@ -155,7 +154,7 @@ async def test_entering_gives_up_with_the_reason() -> None:
 
 @weather("The first lookup fails")
 async def test_entering_tries_every_spelling_of_a_short_name(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     """
     Each round asks for all of them, and the error lists them.
@@ -164,12 +163,11 @@ async def test_entering_tries_every_spelling_of_a_short_name(
     resolv_conf.write_text(
         "search prod.svc.cluster.local svc.cluster.local cluster.local corp.test"
     )
-    monkeypatch.setattr(resolver_module, "_RESOLV_CONF", resolv_conf)
-    monkeypatch.setattr(resolver_module, "_NAMESPACE", tmp_path / "namespace")
     spellings = [f"{WEB}.", "web.corp.test.", "web."]
     with HeadlessService("web.prod") as web:
         web.fail("NXDOMAIN")
-        ring = Ring("web", resolver=resolver_at(web), refresh=QUICK, start_timeout=2.0)
+        resolver = resolver_at(web, resolv_conf=resolv_conf)
+        ring = Ring("web", resolver=resolver, refresh=QUICK, start_timeout=2.0)
 
         with pytest.raises(NameNotFound) as caught:
             async with ring:

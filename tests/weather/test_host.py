@@ -41,19 +41,14 @@ weather = pytest.mark.weather
 
 
 @pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[cares.Engine]:
+def engines() -> Iterator[list[cares.Engine]]:
     """
     Every engine that is made during the test.
     """
     made: list[cares.Engine] = []
-
-    class Counted(cares.Engine):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            made.append(self)
-
-    monkeypatch.setattr(cares, "Engine", Counted)
-    return made
+    cares.on_open.append(made.append)
+    yield made
+    cares.on_open.remove(made.append)
 
 
 class Noting:

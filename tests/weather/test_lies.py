@@ -256,7 +256,7 @@ async def test_an_answer_that_was_cut_off_over_tcp_adds_and_never_removes() -> N
             assert shown(ring) > seen
             assert first.address in shown(ring)
             assert ring.stats().held >= 1
-            assert (ring.state, ring.stats().complete) == ("fresh", False)
+            assert (ring.state, ring.stats().gap) == ("fresh", "cut off")
 
             web.scale(3)
             await until(lambda: shown(ring) == addresses(web))
@@ -315,7 +315,8 @@ async def test_a_target_without_an_address_is_kept_while_the_server_fails(
 
             assert shown(ring) == addresses(web) > before
             await until(lambda: (ring.state, ring.stats().held) == ("fresh", 1))
-            assert not ring.stats().complete
+            assert ring.stats().gap == "targets"
+            assert "web-1" in ring.stats().gap_reason
 
 
 # --- what does not belong there

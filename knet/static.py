@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from knet.answer import Answer
 from knet.endpoint import Endpoint
-from knet.errors import ConfigError
-from knet.resolver.answer import Answer
-from knet.resolver.records import distinct_names, usable_address
+from knet.pods import distinct_names, endpoint_from
 
 __all__ = ["StaticResolver"]
 
@@ -64,27 +63,6 @@ def _answer(endpoints: Iterable[Endpoint | str]) -> Answer:
     if isinstance(endpoints, str):
         raise TypeError("endpoints must be several, in a list, not one str")
     given = list(endpoints)
-    parsed = distinct_names(_parse(e) for e in given if isinstance(e, str))
+    parsed = distinct_names(endpoint_from(e) for e in given if isinstance(e, str))
     rest = [e for e in given if not isinstance(e, str)]
     return Answer((*parsed, *rest))
-
-
-def _parse(text: str) -> Endpoint:
-    host, port = text, ""
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise ConfigError(f"an endpoint must be 'address' or 'address:port', got {text[:80]!r}")
-        port = rest[1:]
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    address = usable_address(host)
-    if address is None:
-        raise ConfigError(
-            f"an endpoint must be a numeric address, with a port if need be, got {text[:80]!r}"
-        )
-    if not port and not text.endswith(":"):
-        return Endpoint(address, address)
-    if not (port.isascii() and port.isdecimal() and len(port) <= 5):
-        raise ConfigError(f"an endpoint's port must be a number up to 65535, got {text[:80]!r}")
-    return Endpoint(address, address, int(port))

@@ -27,16 +27,16 @@ def test_any_iterable_of_endpoints_will_do() -> None:
     assert Answer(many).endpoints == (A, B)
 
 
-def test_an_answer_that_is_renewed_keeps_its_very_endpoints() -> None:
+def test_an_answer_with_a_gap_is_not_complete() -> None:
     """
-    So that whoever believes them has nothing to compare.
+    There is one reason why endpoints may be missing, or none.
     """
-    first = Answer((B, A), 30, name="web.prod.svc.cluster.local", ignored=2)
-
-    second = first.renewed(5, complete=False)
-
-    assert second == Answer((A, B), 5, False, "web.prod.svc.cluster.local")
-    assert second.endpoints is first.endpoints
+    assert Answer([A]).complete
+    assert not Answer([A], gap="cut off").complete
+    assert not Answer([A], gap="targets", gap_reason="web-1: SERVFAIL").complete
+    gap: Any = "something else"
+    with pytest.raises(ConfigError, match="gap must be one of"):
+        Answer([A], gap=gap)
 
 
 def test_a_ttl_is_a_number() -> None:
@@ -68,10 +68,11 @@ def test_what_is_no_endpoint_is_refused(endpoint: Any) -> None:
 
 
 def test_an_empty_answer_is_complete_and_has_no_ttl() -> None:
-    assert Answer() == Answer((), None, True, "", 0)
+    assert Answer() == Answer((), None, gap="", gap_reason="", name="", ignored=0)
+    assert Answer().complete
 
 
 def test_an_answer_pickles() -> None:
-    answer = Answer((A, B), 5.0, False, "web.prod.svc.cluster.local", 1)
+    answer = Answer((A, B), 5.0, gap="cut off", name="web.prod.svc.cluster.local", ignored=1)
 
     assert pickle.loads(pickle.dumps(answer)) == answer

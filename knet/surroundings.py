@@ -1,0 +1,178 @@
+"""
+`Surroundings`: what this machine says of itself, read once.
+
+`/etc/resolv.conf` has the nameservers and the search list, and a service account's files have the
+namespace of the pod. What makes no sense in them is passed over: whoever asks for a service did not
+write these files.
+
+Tests, and programs under test, surround themselves with something else: `surrounded_by`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from knet.errors import ConfigError
+from knet.question import check_name, is_address, shown
+
+__all__ = [
+    "RESOLV_CONF",
+    "Surroundings",
+    "read_surroundings",
+    "surrounded_by",
+    "surroundings_from",
+    "surroundings_here",
+]
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+DEFAULT_NAMESPACE = "default"
+DEFAULT_ZONE = "cluster.local"
+
+# How many of them are used. resolv.conf(5) stops at 3 servers; Kubernetes refuses a pod with more
+# than 32 search domains, and each of them costs a query for a name that is not there.
+_MAX_SERVERS = 3
+_MAX_SEARCH = 32
+
+# How many characters of a file in /etc are read. No cluster writes a fiftieth of it.
+MAX_FILE = 65_536
+
+_SCOPE = re.compile(r"[a-z0-9._-]{1,15}", re.ASCII | re.IGNORECASE)  # as long as Linux allows
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """
+    What a pod knows of where it runs.
+
+    Attributes:
+        namespace: The pod's own namespace: where a bare service name is looked up.
+        zone: The cluster's domain.
+        search: The other domains of the search list, in order.
+        nameservers: As `Resolver` takes them, in order; empty where nothing says so.
+    """
+
+    namespace: str = DEFAULT_NAMESPACE
+    zone: str = DEFAULT_ZONE
+    search: tuple[str, ...] = ()
+    nameservers: tuple[str, ...] = ()
+
+
+def surroundings_from(resolv_conf: str, namespace: str | None = None) -> Surroundings:
+    """
+    Return what the text of a `resolv.conf` and of the service account's `namespace` file tell.
+
+    kubelet writes `search <namespace>.svc.<zone> svc.<zone> <zone> ...`; those three give the
+    namespace and the zone, the rest is kept in order. Of the nameservers the first three count.
+    """
+    search: list[str] = []
+    written: list[str] = []
+    servers: list[str] = []
+    for words in _lines(resolv_conf):
+        if words[0] in ("search", "domain"):
+            written = words[1:]  # resolv.conf(5): the last one wins
+        elif words[0] == "nameserver" and len(words) > 1 and _is_server(words[1]):
+            servers.append(words[1])
+    for word in written:
+        with suppress(ConfigError):
+            search.append(check_name(word, "search").removesuffix("."))
+        if len(search) == _MAX_SEARCH:
+            break
+    zone, found = DEFAULT_ZONE, DEFAULT_NAMESPACE
+    own: set[str] = set()
+    for domain in search:
+        head, dot, rest = domain.partition(".svc.")
+        if dot and head and "." not in head and f"svc.{rest}" in search:
+            zone, found = rest, head
+            own = {domain, f"svc.{rest}", rest}
+            break
+    else:
+        for domain in search:
+            if domain.startswith("svc."):
+                zone = domain.removeprefix("svc.")
+                own = {domain, zone}
+                break
+    with suppress(ConfigError):
+        found = check_name((namespace or "").strip(), "namespace").removesuffix(".")
+    rest_of_search = tuple(d for d in search if d not in own)
+    return Surroundings(found, zone, rest_of_search, tuple(islice(servers, _MAX_SERVERS)))
+
+
+def read_surroundings(resolv_conf: str | Path) -> Surroundings:
+    """
+    Read the file that *resolv_conf* names, and the service account's namespace.
+
+    Raises:
+        ConfigError: It is not there, cannot be read, or is longer than 64 KiB.
+        TypeError: It is no path.
+    """
+    if not isinstance(resolv_conf, str | Path):
+        raise TypeError(f"resolv_conf must be a path, not {type(resolv_conf).__name__}")
+    what = f"resolv_conf must name a file like /etc/resolv.conf, got {shown(str(resolv_conf))}"
+    try:
+        text = _read(Path(resolv_conf))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{what}: {error}") from error
+    if len(text) > MAX_FILE:
+        raise ConfigError(f"{what}: it is longer than {MAX_FILE} characters")
+    return surroundings_from(text, _text(NAMESPACE))
+
+
+def surroundings_here(resolv_conf: Path = RESOLV_CONF, namespace: Path = NAMESPACE) -> Surroundings:
+    """
+    Read what this machine says; a file that is not there says nothing.
+    """
+    if _pretended:
+        return _pretended[-1]
+    return surroundings_from(_text(resolv_conf), _text(namespace))
+
+
+_pretended: list[Surroundings] = []
+
+
+@contextmanager
+def surrounded_by(surroundings: Surroundings) -> Iterator[None]:
+    """
+    Let every resolver that reads what this machine says read *surroundings* meanwhile.
+
+    In the whole process, since an app under test may live in another thread.
+    """
+    _pretended.append(surroundings)
+    try:
+        yield
+    finally:
+        _pretended.remove(surroundings)
+
+
+def _read(path: Path) -> str:
+    # A byte-order mark is no part of the first word.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return file.read(MAX_FILE + 1)
+
+
+def _text(path: Path) -> str:
+    try:
+        text = _read(path)
+    except OSError:
+        return ""
+    # What was cut in two is no name or address any more.
+    return text if len(text) <= MAX_FILE else text.rpartition("\n")[0]
+
+
+def _lines(text: str) -> Iterator[list[str]]:
+    # Not splitlines(): it also ends a line, and with it a comment, where libc sees no end.
+    for line in text.split("\n"):
+        words = line.split("#", 1)[0].split(";", 1)[0].split()
+        if words:
+            yield words
+
+
+def _is_server(text: str) -> bool:
+    address, percent, scope = text.partition("%")
+    return is_address(address) and (not percent or _SCOPE.fullmatch(scope) is not None)
