@@ -69,7 +69,7 @@ def weather(session: nox.Session) -> None:
     """Ten thousand histories of truths, lies, losses and delays, and what a ring believes of them."""
     install(session, "test")
     examples = {"KNET_WEATHER_EXAMPLES": "10000"}
-    session.run("pytest", "tests/test_refresh_machine.py", *session.posargs, env=examples)
+    session.run("pytest", "tests/belief/test_machine.py", *session.posargs, env=examples)
 
 
 @nox.session(python=PYTHONS, default=False)

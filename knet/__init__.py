@@ -5,6 +5,7 @@ Every request for a key at the same pod: consistent hashing over a Kubernetes he
 from __future__ import annotations
 
 from knet.answer import Answer
+from knet.belief import RefreshPolicy
 from knet.endpoint import Endpoint
 from knet.errors import (
     AnswerTooLarge,
@@ -26,7 +27,6 @@ from knet.errors import (
 )
 from knet.hashring import HashRing
 from knet.question import Family, Protocol, Question
-from knet.refresh import RefreshPolicy
 from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
 from knet.ring import Ring, RingStats
 from knet.snapshot import Change, KeySpace, Snapshot

@@ -33,7 +33,7 @@ ROOMS = [
     "knet.surroundings",
     "knet.static",
     "knet.resolver",
-    "knet.refresh",
+    "knet.belief",
     "knet.snapshot",
     "knet.sources",
     "knet.ring",
@@ -67,8 +67,11 @@ INSIDE = {
         "proxies.pymemcache",
     ],
     "knet.resolver": ["names", "records", "cares", "lookup", "dns"],
+    # A rule imports no other rule: what one needs of another's facts `decide` hands over.
+    "knet.belief": ["policy", "pace", "age", "family", "absence", "samples", "decide"],
     "knet.ring": ["words", "standing", "sharing", "life", "ring"],
 }
+RULES = ["pace", "age", "family", "absence", "samples"]
 
 # Rooms and modules that know nothing of DNS, clocks, sockets, event loops or chance, nor reach by way of
 # other rooms what does.
@@ -81,7 +84,7 @@ PURE = [
     "knet.hashring",
     "knet.resolver.names",
     "knet.resolver.records",
-    "knet.refresh",
+    "knet.belief",
     "knet.snapshot",
     "knet.sources",
     "knet.ring.standing",
@@ -233,6 +236,20 @@ def test_the_way_by_hops_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(AssertionError, match=r"knet\.errors -> time"):
         test_thinking_and_waiting_live_apart("knet.hashring")
+
+
+def test_a_rule_of_belief_imports_no_other_rule() -> None:
+    """
+    What it needs of another's facts it is handed.
+    """
+    crossing = [
+        f"knet.belief.{rule} imports {other}"
+        for rule in RULES
+        for other in RULES
+        if other != rule and f"knet.belief.{other}" in MODULES[f"knet.belief.{rule}"]
+    ]
+
+    assert not crossing
 
 
 def test_names_that_begin_with_an_underscore_stay_in_their_package() -> None:

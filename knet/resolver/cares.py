@@ -77,7 +77,7 @@ Key = tuple[str, QueryType]
 # call returns. Port 9 is "discard" (RFC 863).
 _FLUSH_SERVER = "127.0.0.1:9"
 
-_IN_FLIGHT = 64
+IN_FLIGHT = 64
 
 _RECORDS_AT_ONCE = 256
 
@@ -144,7 +144,7 @@ class Engine:
         self.cached: set[Key] = set()
         self.flying: Counter[Key] = Counter()
         self.most_cached = 20_000
-        self._free = anyio.Semaphore(_IN_FLIGHT, fast_acquire=True)
+        self._free = anyio.Semaphore(IN_FLIGHT, fast_acquire=True)
         loop = current_token().native_token
         self._driver: _Driver = (
             _AsyncioDriver(settings, loop)

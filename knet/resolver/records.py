@@ -46,7 +46,7 @@ RecordType = Literal["A", "AAAA", "SRV", "CNAME"]
 _A_FEW = 64
 
 # A chain longer than this is a mistake or an attack; resolvers stop at 8 to 16.
-_MAX_ALIASES = 8
+MAX_ALIASES = 8
 
 # A TTL with the top bit set means zero (RFC 2181, section 8).
 _MAX_TTL = 2**31 - 1
@@ -55,7 +55,7 @@ _MAX_TTL = 2**31 - 1
 # answer and c-ares hides it, so all that is left to see is the size. CoreDNS compresses owner names
 # when it must cut: 16 octets an A record, 28 an AAAA; SRV targets are never compressed. What is cut
 # ends less than one record (at most 275 octets) and one OPT (at most 51) before 65,535.
-_SUSPICIOUS_SIZE = 65_000
+SUSPICIOUS_SIZE = 65_000
 _HEADER_SIZE = 12
 _RECORD_SIZE = {"A": 16, "AAAA": 28, "SRV": 20, "CNAME": 14}
 
@@ -280,7 +280,7 @@ def _follow(
     aliases = {r.owner: r for r in reversed(found)}
     owner = lowered(name)
     ttls: list[int] = []
-    for _ in range(_MAX_ALIASES + 1):
+    for _ in range(MAX_ALIASES + 1):
         alias = aliases.get(owner)
         if alias is None:
             return frozenset((owner,)), ttls, None
@@ -368,7 +368,7 @@ def _shortest(ttls: Iterable[int]) -> float:
 
 def _cut_off(name: str, records: Iterable[Record]) -> str:
     size = _size(name, records)
-    if size < _SUSPICIOUS_SIZE:
+    if size < SUSPICIOUS_SIZE:
         return ""
     return f"an answer of {size} octets, and a DNS message holds 65535"
 

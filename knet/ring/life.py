@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 import random
 import weakref
 from collections.abc import Callable, Coroutine
@@ -22,6 +21,7 @@ from typing import Any, final
 import anyio
 from anyio.lowlevel import current_token
 
+from knet.belief import Decision, RefreshPolicy, State, decide, pace
 from knet.endpoint import Endpoint
 from knet.errors import (
     ConfigError,
@@ -35,7 +35,6 @@ from knet.hashring import Placement
 from knet.hosting import clock_here, is_cancelled, wait_in_full
 from knet.promise import Promise
 from knet.question import Question
-from knet.refresh import Decision, RefreshPolicy, State, decide
 from knet.resolver import Answer, Resolver
 from knet.ring.sharing import Build, Heard, Make, SharedLookup, lookup_of
 from knet.ring.standing import RingStats, Standing
@@ -54,9 +53,6 @@ _GAPS = {
     "targets": "SRV targets could not be resolved, and nobody is removed for that",
 }
 _FAILED = "%s: its resolver or its placement failed"
-
-# A deadline that is noticed this many seconds late was slept through.
-_STALLED = 0.1
 
 _CANNOT = (
     "{!r} cannot {} while its own resolver, which asks for that, looks it up: neither could end"
@@ -411,11 +407,10 @@ class Life:
 
         with anyio.move_on_after(self._start_timeout):
             await keep_trying()
-        late = anyio.current_time() - began - self._start_timeout
-        if self.standing.snapshot is None and late > _STALLED:
-            # The loop stood still past the deadline, so that nobody could look whether an answer
-            # had come. Another one comes at once, if that is so.
-            with anyio.move_on_after(min(self._start_timeout, late)):
+        waited = anyio.current_time() - began
+        more = pace.extra_patience(self._start_timeout, waited)
+        if self.standing.snapshot is None and more:
+            with anyio.move_on_after(more):
                 await keep_trying()
         if self.standing.snapshot is None:
             waited = anyio.current_time() - began
@@ -431,8 +426,9 @@ class Life:
         """
         with anyio.CancelScope(deadline=self.standing.due):
             await self._asked.wait()
-        if self._asked.is_set() and self.standing.began_at is not None:
-            await anyio.sleep_until(self.standing.began_at + self._policy.shortest)
+        if self._asked.is_set():
+            now = anyio.current_time()
+            await anyio.sleep_until(pace.earliest(self.standing.began_at, self._policy, now))
         return not self.has_ended  # a fork's copy of the task has
 
     async def _look_up(self) -> BaseException | None:
@@ -457,19 +453,16 @@ class Life:
         """
         Return when a lookup must have begun, at the earliest, for its answer to count now.
         """
-        now, standing = anyio.current_time(), self.standing
-        since = now
-        if standing.began_at is not None and not self._asked.is_set():
-            # No caller asked for this lookup. So an answer that another ring of this name has
-            # fetched is good enough, if it is at least `shortest` newer than this ring's last one
-            # (after a failure: newer at all) and not older than half of the present wait. The next
-            # lookup is scheduled by the age of that answer, so reusing it never makes the ring
-            # notice a change later.
-            shortest = self._policy.shortest
-            apart = 0.0 if standing.belief.failures else shortest
-            oldest = now - max(shortest, standing.wait / 2)
-            since = min(now, max(oldest, standing.heard_at + apart))
-        return max(since, math.nextafter(standing.heard_at, math.inf))
+        standing = self.standing
+        return pace.oldest_answer(
+            anyio.current_time(),
+            began_at=standing.began_at,
+            heard_at=standing.heard_at,
+            wait=standing.wait,
+            failures=standing.belief.failures,
+            asked_for=self._asked.is_set(),
+            policy=self._policy,
+        )
 
     async def _hear(self, since: float) -> BaseException | None:
         lookup, build = self._lookup, self._build
@@ -539,7 +532,7 @@ class Life:
         nothing changed.
         """
         present, endpoints = self.standing.snapshot, decision.belief.endpoints
-        if endpoints is self.standing.belief.endpoints:
+        if not decision.changed:
             return present, self._build
         await turns.give_way(len(endpoints))
         build = await lookup.build(self._make, self._empty, endpoints)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Self, final, get_args
 import anyio
 from anyio.abc import TaskStatus
 
+from knet.belief import RefreshPolicy, State
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError, NoEndpoints, RingClosed, RingNotReady
 from knet.hashring import HashRing, Placement
@@ -23,7 +24,6 @@ from knet.hashring.hashing import xxh64
 from knet.hosting import HostedTask, note_open
 from knet.promise import Promise
 from knet.question import Family, Protocol, Question, shown
-from knet.refresh import RefreshPolicy, State
 from knet.resolver import Resolver, StaticResolver
 from knet.ring.life import Life
 from knet.ring.standing import RingStats

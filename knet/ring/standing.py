@@ -14,9 +14,9 @@ from types import MappingProxyType
 from typing import Any
 
 from knet.answer import Answer, Gap
+from knet.belief import Belief, Decision, State
 from knet.errors import ResolveError
 from knet.question import Question
-from knet.refresh import Belief, Decision, State
 from knet.ring.words import on_one_line, text_of
 from knet.snapshot import Snapshot
 
@@ -165,7 +165,7 @@ class Standing:
         return RingStats(
             state=self.state,
             endpoints=len(belief.endpoints),
-            held=len(belief.missing),
+            held=belief.held,
             generation=0 if self.snapshot is None else self.snapshot.generation,
             gap=self.gap,
             gap_reason=self.gap_reason,

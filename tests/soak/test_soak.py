@@ -17,7 +17,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from knet import Answer, ResolveError, Ring
-from knet.refresh import Belief, Decision, decide
+from knet.belief import Belief, Decision, decide
 from knet.ring import life
 from tests.soak import virtual
 from tests.soak.figures import Level, Report, growth, listening, listening_to_loop

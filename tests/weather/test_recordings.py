@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from knet import Answer, Endpoint, RefreshPolicy
-from knet.refresh import Belief, decide
+from knet.belief import Belief, decide
 
 HERE = Path(__file__).parent / "recordings"
 RECORDINGS = sorted(path.stem for path in HERE.glob("*.json"))

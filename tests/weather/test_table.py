@@ -14,9 +14,11 @@ import pytest
 
 import knet
 from knet import RefreshPolicy
-from knet.refresh import _EMPTY_ANSWERS, _LONGEST_CACHED, _MOST_FAMILY_HOLD
-from knet.resolver.cares import _IN_FLIGHT
-from knet.resolver.records import _MAX_ALIASES, _SUSPICIOUS_SIZE
+from knet.belief.absence import EMPTY_ANSWERS
+from knet.belief.age import LONGEST_CACHED
+from knet.belief.family import MOST_FAMILY_HOLD
+from knet.resolver.cares import IN_FLIGHT
+from knet.resolver.records import MAX_ALIASES, SUSPICIOUS_SIZE
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,16 +75,16 @@ NUMBERS: dict[str, list[float]] = {
     "The server is slow": [DEADLINE],
     "More records than can be true": [MAX_ENDPOINTS],
     "NXDOMAIN or an empty answer": [
-        *(POLICY.empty_hold, _EMPTY_ANSWERS, POLICY.min_interval),
+        *(POLICY.empty_hold, EMPTY_ANSWERS, POLICY.min_interval),
         *(POLICY.empty_hold, POLICY.empty_hold),
     ],
-    "The answer is as large as DNS can carry": [_SUSPICIOUS_SIZE],
-    "CNAMEs in a circle, or to nowhere": [_MAX_ALIASES],
+    "The answer is as large as DNS can carry": [SUSPICIOUS_SIZE],
+    "CNAMEs in a circle, or to nowhere": [MAX_ALIASES],
     "A TTL of 0, a huge or a negative one": [
-        *(POLICY.min_interval, POLICY.interval, 0, _LONGEST_CACHED, _LONGEST_CACHED),
+        *(POLICY.min_interval, POLICY.interval, 0, LONGEST_CACHED, LONGEST_CACHED),
     ],
-    "One family of a dual-stack Service fails": [_MOST_FAMILY_HOLD, POLICY.max_retry],
-    "Thousands of rings in one process": [_IN_FLIGHT],
+    "One family of a dual-stack Service fails": [MOST_FAMILY_HOLD, POLICY.max_retry],
+    "Thousands of rings in one process": [IN_FLIGHT],
 }
 
 Row = tuple[str, str]

@@ -22,7 +22,7 @@ from knet import (
     ResolveTimeout,
     ServerFailure,
 )
-from knet.refresh import Belief, Decision, decide
+from knet.belief import Belief, Decision, decide
 from tests.fakes import A, B, C, D, endpoints
 
 POLICY = RefreshPolicy()
@@ -97,10 +97,10 @@ def test_a_removal_is_believed_when_it_is_confirmed() -> None:
     twice = after(Answer([A, B]), 5, Answer([A]), 1, Answer([A]))
 
     assert once.belief.endpoints == (A, B)
-    assert once.belief.missing == {"b": 1}
+    assert once.belief.absence.missing == {"b": 1}
     assert once.wait == POLICY.min_interval
     assert twice.belief.endpoints == (A,)
-    assert twice.belief.missing == {}
+    assert twice.belief.absence.missing == {}
     assert twice.wait == POLICY.interval
 
 
@@ -474,7 +474,7 @@ def test_an_older_answer_has_no_news() -> None:
     decision = after(Answer([A, B], ttl=11), 1, new, 1, old, 1, old, 1, old)
 
     assert decision.belief.endpoints == (A, moved, C)
-    assert decision.belief.missing == {"a": 1}
+    assert decision.belief.absence.missing == {"a": 1}
     assert decision.state == "fresh"
 
 
@@ -563,7 +563,7 @@ def test_of_shuffled_answers_that_are_cut_off_the_dead_are_told_from_the_unlucky
             seen |= set(answer.endpoints)
             assert seen <= set(belief.endpoints)
         assert belief.endpoints == pods
-    assert len(belief.left) <= 6 * total
+    assert len(belief.age.removed_at) <= 6 * total
 
 
 def test_answers_that_are_always_cut_off_at_the_same_place_remove_nothing() -> None:
@@ -633,10 +633,10 @@ def test_a_ring_that_hears_only_cut_off_answers_stops_growing() -> None:
         answer = Answer(pods, ttl=0, gap="cut off")
         belief = decide(belief, answer, now=number, policy=POLICY).belief
 
-    assert len(belief.endpoints) == len(belief.missing) + 4000 == 16_384
+    assert len(belief.endpoints) == belief.held + 4000 == 16_384
     assert set(everybody[-4000:]) <= set(belief.endpoints)
-    assert len(belief.left) <= 16_384
-    assert belief.unseen.keys() == belief.missing.keys()
+    assert len(belief.age.removed_at) <= 16_384
+    assert belief.samples.absences.keys() == belief.absence.missing.keys()
 
 
 class Cache:

@@ -25,7 +25,7 @@ from knet import (
     ResolveTimeout,
     ServerFailure,
 )
-from knet.refresh import Belief, Decision, decide
+from knet.belief import Belief, Decision, decide
 
 # Five pods, of which each may come back with another address.
 PODS = [Endpoint(f"web-{n}", f"10.0.{move}.{n + 1}", 80) for n in range(5) for move in (0, 1)]
@@ -148,7 +148,7 @@ class Weather(RuleBasedStateMachine):
 
     @invariant()
     def what_is_held_is_served(self) -> None:
-        assert set(self.belief.missing) <= {e.name for e in self.belief.endpoints}
+        assert set(self.belief.absence.missing) <= {e.name for e in self.belief.endpoints}
 
 
 def outcome_names(outcome: Answer | ResolveError) -> bool:

@@ -1,0 +1,124 @@
+"""
+Who is missing, and for how long; and when nothing at all is left.
+
+That a pod is there is said by whoever saw it; that one is gone may be a cache that is behind, a slice
+that was not read yet, or a server that lost its API. So pods are added at once and removed on repeated
+word, and an answer that says that nothing is left is held for a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from knet.endpoint import Endpoint
+
+__all__ = ["EMPTY_ANSWERS", "Absence", "EmptySpell", "Walk", "walk"]
+
+# An empty ring takes more than one liar: this many answers in a row, whatever the hold is.
+EMPTY_ANSWERS = 3
+
+_NOBODY: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class EmptySpell:
+    """
+    A run of answers that say that nothing is left.
+
+    Attributes:
+        of: Of what they say so: of all endpoints, or of those at IPv4 addresses.
+        since: When they began.
+        times: How many of them in a row.
+    """
+
+    of: Literal["all", "ipv4"]
+    since: float
+    times: int = 1
+
+    def is_believed(self, now: float, hold: float) -> bool:
+        """
+        Has it been said often enough, and for *hold* seconds?
+        """
+        return self.times >= EMPTY_ANSWERS and now - self.since >= hold
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """
+    Who was left out by the last answers, and is kept until that is confirmed.
+
+    Attributes:
+        missing: In how many answers in a row, by name.
+        empty: The run of answers by which nothing is left, or `None`.
+    """
+
+    missing: Mapping[str, int] = field(default_factory=lambda: _NOBODY)
+    empty: EmptySpell | None = None
+
+    def told_nothing(self, of: Literal["all", "ipv4"], now: float) -> EmptySpell:
+        """
+        Return the run of empty answers after one more.
+        """
+        if self.empty is None or self.empty.of != of:
+            return EmptySpell(of, now)
+        return EmptySpell(of, self.empty.since, self.empty.times + 1)
+
+    def seen(self, named: tuple[Endpoint, ...]) -> Absence:
+        """
+        Return it without those who are *named*.
+        """
+        there = {e.name for e in named}
+        rest = {name: times for name, times in self.missing.items() if name not in there}
+        return Absence(MappingProxyType(rest), self.empty)
+
+
+class Walk(NamedTuple):
+    """
+    What one walk over the endpoints found.
+
+    Attributes:
+        merged: Whom to serve, by name: those who are named, and those who are kept.
+        missing: Who is kept of those left out, and in how many answers in a row.
+    """
+
+    merged: dict[str, Endpoint]
+    missing: dict[str, int]
+
+
+def walk(
+    absence: Absence,
+    believed: tuple[Endpoint, ...],
+    named: tuple[Endpoint, ...],
+    *,
+    counts: bool,
+    confirm: int,
+) -> Walk:
+    """
+    Go over all who are *believed*, and see who of them is not *named*.
+
+    Args:
+        absence: Who was missing before.
+        believed: Whom the ring serves.
+        named: Whom the answer names.
+        counts: Whether to be left out of this answer says anything.
+        confirm: In how many answers in a row somebody must be missing to be removed.
+    """
+    merged = {e.name: e for e in named}
+    missing: dict[str, int] = {}
+    taken = {(e.address, e.port) for e in named}
+    for endpoint in believed:
+        name = endpoint.name
+        there = merged.get(name)
+        if there is None:
+            if (endpoint.address, endpoint.port) in taken:
+                continue  # somebody else lives there now, so nobody has to confirm that it is gone
+            times = absence.missing.get(name, 0) + counts
+            if times < confirm:
+                merged[name] = endpoint
+                missing[name] = times
+        elif there == endpoint:
+            merged[name] = endpoint  # the same object, so that snapshots share it
+    return Walk(merged, missing)

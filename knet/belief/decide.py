@@ -1,0 +1,229 @@
+"""
+What a ring believes of what it was told: the order in which the rules apply.
+
+Pure: what was believed, what came back, the clock and a random number go in; what is believed now,
+and how long to wait, come out. The life of a ring carries it out. Each rule owns a small part of the
+belief and imports no other rule; what it needs of another's facts it is handed here.
+
+DNS in a cluster lies in one direction more than in the other: it names the dead for longer than it
+leaves out the living. So pods are added at once and removed on repeated word (`absence`), an answer
+that says that nothing is left is held for a time, an older answer has no news (`age`), an answer with
+a gap removes nobody but by odds (`samples`), and the loss of IPv4 alone is held like the loss of all
+(`family`). A failure is no answer at all: it changes nothing but when to ask again (`pace`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal
+
+from knet.answer import Answer
+from knet.belief import pace
+from knet.belief.absence import Absence, walk
+from knet.belief.age import Age, Word, judge
+from knet.belief.family import MOST_FAMILY_HOLD, leaves_ipv4
+from knet.belief.policy import RefreshPolicy
+from knet.belief.samples import Samples
+from knet.endpoint import Endpoint
+from knet.errors import NameNotFound, NoData, ResolveError
+
+__all__ = ["Belief", "Decision", "State", "decide"]
+
+State = Literal["starting", "fresh", "stale", "empty", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """
+    What a ring holds to be true.
+
+    Attributes:
+        endpoints: What it serves, sorted by name.
+        resolved_at: When an answer last named an endpoint, or `None`: never yet.
+        failures: How many lookups in a row gave no answer.
+        age: What tells old answers from new ones.
+        absence: Who was left out, and is kept until that is confirmed.
+        samples: Who was in none of the last answers that were cut off.
+    """
+
+    endpoints: tuple[Endpoint, ...] = ()
+    resolved_at: float | None = None
+    failures: int = 0
+    age: Age = field(default_factory=Age)
+    absence: Absence = field(default_factory=Absence)
+    samples: Samples = field(default_factory=Samples)
+
+    @property
+    def held(self) -> int:
+        """
+        How many endpoints the last answer left out, and are kept until that is confirmed.
+        """
+        return len(self.absence.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """
+    What follows from what was told.
+
+    Attributes:
+        belief: What is believed from now on.
+        state: What an operator should see.
+        wait: Seconds until the next lookup.
+        changed: Whether the endpoints are others than before.
+    """
+
+    belief: Belief
+    state: State
+    wait: float
+    changed: bool = False
+
+
+def decide(
+    belief: Belief,
+    told: Answer | ResolveError,
+    *,
+    now: float,
+    policy: RefreshPolicy,
+    jitter: float = 0.0,
+) -> Decision:
+    """
+    Judge what was *told*.
+
+    1. An answer that names somebody is merged, unless it leaves only IPv6 of a service of IPv4.
+    2. That counts as an answer that nothing is left, and is merged once that is believed.
+    3. An answer that nothing is left, and a name that is not there, empty the ring after a hold.
+    4. All else is a failure; so is an answer with a gap that names nobody, or nobody of IPv4.
+
+    Args:
+        belief: What was believed until now.
+        told: The answer, or how the lookup failed.
+        now: Seconds on any clock that only goes forward.
+        policy: How much to believe, how often to ask.
+        jitter: Drawn from `[0, 1)`.
+    """
+    if isinstance(told, Answer) and told.endpoints:
+        if not leaves_ipv4(belief.endpoints, told.endpoints):
+            return _named(belief, told, now, policy, jitter)
+        if told.complete:
+            doubted = _nothing_left(belief, now, policy, jitter, of="ipv4")
+            if doubted.belief.endpoints:
+                return doubted
+            merged = _named(doubted.belief, told, now, policy, jitter)
+            return replace(merged, changed=True)
+    elif isinstance(told, NameNotFound | NoData) or (isinstance(told, Answer) and told.complete):
+        return _nothing_left(belief, now, policy, jitter, of="all")
+    return _failed(belief, policy, jitter)
+
+
+def _named(
+    belief: Belief, answer: Answer, now: float, policy: RefreshPolicy, jitter: float
+) -> Decision:
+    """
+    An answer with endpoints in it: believe what it names, doubt what it leaves out.
+    """
+    # The tuple that is believed, where they are equal: then all later comparisons are of identities.
+    named = belief.endpoints if answer.endpoints == belief.endpoints else answer.endpoints
+    word = judge(belief.age, named, answer.ttl, believed=belief.endpoints, now=now)
+    after = replace(
+        belief,
+        failures=0,
+        resolved_at=now,
+        absence=Absence(belief.absence.missing),
+        age=belief.age.after(named, word),
+    )
+    # Caches that were filled within a second of each other make the expiry of one and the same answer
+    # move about a little; so what is repeated counts, too.
+    if word.is_newest or word.is_repeated or not belief.endpoints:
+        after = _merged(after, named, answer, word, now, policy)
+    elif word.is_as_young and belief.absence.missing:
+        after = replace(after, absence=after.absence.seen(named))
+    doubtful = bool(after.absence.missing) and answer.complete
+    wait = pace.after_answer(answer.ttl, policy, jitter, doubtful=doubtful)
+    return Decision(after, "fresh", wait, after.endpoints != belief.endpoints)
+
+
+def _merged(
+    belief: Belief,
+    named: tuple[Endpoint, ...],
+    answer: Answer,
+    word: Word,
+    now: float,
+    policy: RefreshPolicy,
+) -> Belief:
+    """
+    Return what is believed of the endpoints once *named* were.
+    """
+    if named == belief.endpoints:
+        return replace(belief, absence=Absence(), samples=Samples())
+    merged, missing = walk(
+        belief.absence,
+        belief.endpoints,
+        named,
+        counts=answer.complete,
+        confirm=policy.confirm,
+    )
+    is_sample = answer.gap == "cut off" and not word.is_repeated
+    absent = () if answer.complete else missing
+    samples = belief.samples.after(absent, is_sample=is_sample)
+    gone = samples.gone(belief.samples, size=len(named), total=len(merged), is_sample=is_sample)
+    for name in gone:
+        del merged[name], missing[name]
+    after = replace(
+        belief, absence=Absence(MappingProxyType(missing)), samples=samples.without(gone)
+    )
+    endpoints = tuple(sorted(merged.values(), key=lambda e: e.name))
+    if endpoints == belief.endpoints:
+        return after
+    removed = [e for e in belief.endpoints if merged.get(e.name) is not e]
+    return replace(after, endpoints=endpoints, age=belief.age.after_removal(removed, now))
+
+
+def _nothing_left(
+    belief: Belief,
+    now: float,
+    policy: RefreshPolicy,
+    jitter: float,
+    *,
+    of: Literal["all", "ipv4"],
+) -> Decision:
+    """
+    An answer that there is nothing, or nothing *of* IPv4: true at times, and a common lie.
+    """
+    spell = belief.absence.told_nothing(of, now)
+    after = replace(belief, absence=Absence(belief.absence.missing, spell), failures=0)
+    hold = policy.empty_hold if of == "all" else min(policy.empty_hold, MOST_FAMILY_HOLD)
+    changed = bool(belief.endpoints) and spell.is_believed(now, hold)
+    if changed:
+        after = replace(
+            after,
+            endpoints=(),
+            absence=Absence(empty=spell),
+            samples=Samples(),
+            age=belief.age.after_removal(belief.endpoints, now),
+        )
+    # Whoever holds on, or has nothing yet, wants to know soon.
+    settled = not after.endpoints and after.resolved_at is not None
+    wait = policy.interval if settled else policy.shortest
+    return Decision(after, _unconfirmed(after), pace.spread(wait, policy, jitter), changed)
+
+
+def _failed(belief: Belief, policy: RefreshPolicy, jitter: float) -> Decision:
+    """
+    No answer: nothing is believed, and the run of answers that nothing is left is broken.
+    """
+    starting = belief.resolved_at is None and belief.absence.empty is None
+    failures = belief.failures + 1
+    wait = pace.after_failure(failures, policy, jitter, starting=starting)
+    after = replace(belief, failures=failures, absence=Absence(belief.absence.missing))
+    return Decision(after, _unconfirmed(after), wait)
+
+
+def _unconfirmed(belief: Belief) -> State:
+    """
+    The state of a ring whose last lookup did not confirm anything.
+    """
+    if belief.endpoints:
+        return "stale"
+    return "starting" if belief.resolved_at is None else "empty"

@@ -1,0 +1,68 @@
+"""
+Who is missing and since when, as tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from knet import Endpoint
+from knet.belief.absence import EMPTY_ANSWERS, Absence, EmptySpell, walk
+from tests.fakes import A, B, C, D
+
+MOVED = replace(B, address="10.0.0.9")
+TAKEN = replace(D, address=B.address)
+
+
+@pytest.mark.parametrize(
+    ("missing", "named", "counts", "confirm", "kept", "now_missing"),
+    [
+        ({}, (A, B), True, 2, (A, B), {}),
+        ({}, (A,), True, 2, (A, B), {"b": 1}),
+        ({"b": 1}, (A,), True, 2, (A,), {}),
+        ({"b": 1}, (A, B), True, 2, (A, B), {}),
+        ({"b": 1}, (A,), True, 3, (A, B), {"b": 2}),
+        ({}, (A,), True, 1, (A,), {}),
+        ({"b": 1}, (A,), False, 2, (A, B), {"b": 1}),  # an answer with a gap says nothing of it
+        ({}, (A, C), True, 2, (A, B, C), {"b": 1}),
+        ({}, (A, MOVED), True, 2, (A, MOVED), {}),  # the same name at another address
+        ({}, (A, TAKEN), True, 2, (A, TAKEN), {}),  # somebody else lives there now
+    ],
+)
+def test_one_walk_tells_who_is_there_and_who_is_missing(
+    missing: dict[str, int],
+    named: tuple[Endpoint, ...],
+    counts: bool,
+    confirm: int,
+    kept: tuple[Endpoint, ...],
+    now_missing: dict[str, int],
+) -> None:
+    found = walk(Absence(missing), (A, B), named, counts=counts, confirm=confirm)
+
+    assert sorted(found.merged.values()) == sorted(kept)
+    assert found.missing == now_missing
+
+
+def test_who_stays_is_the_same_object() -> None:
+    found = walk(Absence(), (A, B), (replace(A), B), counts=True, confirm=2)
+
+    assert found.merged["a"] is A
+
+
+def test_who_is_seen_is_not_missing() -> None:
+    absence = Absence({"a": 1, "b": 2}, EmptySpell("all", 5.0))
+
+    assert absence.seen((B, C)) == Absence({"a": 1}, EmptySpell("all", 5.0))
+
+
+def test_answers_that_nothing_is_left_are_counted_in_a_row_and_of_a_kind() -> None:
+    absence = Absence()
+    for times in range(1, 5):
+        spell = absence.told_nothing("all", 10.0 + times)
+        assert spell == EmptySpell("all", 11.0, times)
+        assert spell.is_believed(10.0 + times, 2.0) is (times >= EMPTY_ANSWERS)
+        assert not spell.is_believed(10.0 + times, 30.0)
+        absence = Absence(empty=spell)
+    assert absence.told_nothing("ipv4", 20.0) == EmptySpell("ipv4", 20.0, 1)
