@@ -1,37 +1,46 @@
 """
 Every request for a key at the same pod: consistent hashing over a Kubernetes headless Service.
+
+A front door that hands names on when they are asked for: who uses `knet.hashring` alone loads no DNS
+and no event loop.
 """
 
 from __future__ import annotations
 
-from knet.answer import Answer
-from knet.belief import RefreshPolicy
-from knet.endpoint import Endpoint
-from knet.errors import (
-    AnswerTooLarge,
-    ConfigError,
-    KnetError,
-    MalformedAnswer,
-    NameNotFound,
-    NoData,
-    NoEndpoints,
-    QueryRefused,
-    ResolveError,
-    ResolverClosed,
-    ResolveTimeout,
-    RingClosed,
-    RingMisused,
-    RingNotReady,
-    ServerFailure,
-    ServerUnreachable,
-)
-from knet.hashring import HashRing
-from knet.question import Family, Protocol, Question
-from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
-from knet.ring import Ring, RingStats
-from knet.snapshot import Change, KeySpace, Snapshot
-from knet.sources import Asked, ResolverProtocol
-from knet.static import StaticResolver
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    __version__: str
+
+    from knet.answer import Answer, Gap
+    from knet.belief import RefreshPolicy, State
+    from knet.endpoint import Endpoint
+    from knet.errors import (
+        AnswerTooLarge,
+        ConfigError,
+        KnetError,
+        MalformedAnswer,
+        NameNotFound,
+        NoData,
+        NoEndpoints,
+        QueryRefused,
+        ResolveError,
+        ResolverClosed,
+        ResolveTimeout,
+        RingClosed,
+        RingMisused,
+        RingNotReady,
+        ServerFailure,
+        ServerUnreachable,
+    )
+    from knet.hashring import HashRing
+    from knet.question import Family, Protocol, Question
+    from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
+    from knet.ring import Ring, RingStats
+    from knet.snapshot import Change, KeySpace, Snapshot
+    from knet.sources import Asked, ResolverProtocol
+    from knet.static import StaticResolver
 
 __all__ = [
     "SRV",
@@ -42,6 +51,7 @@ __all__ = [
     "ConfigError",
     "Endpoint",
     "Family",
+    "Gap",
     "HashRing",
     "KeySpace",
     "KnetError",
@@ -66,7 +76,73 @@ __all__ = [
     "ServerFailure",
     "ServerUnreachable",
     "Snapshot",
+    "State",
     "StaticResolver",
     "lookup_host",
     "lookup_srv",
 ]
+
+# Where each name lives. A test holds this to what type checkers read above.
+_HOMES = {
+    "Answer": "knet.answer",
+    "Gap": "knet.answer",
+    "RefreshPolicy": "knet.belief",
+    "State": "knet.belief",
+    "Endpoint": "knet.endpoint",
+    "AnswerTooLarge": "knet.errors",
+    "ConfigError": "knet.errors",
+    "KnetError": "knet.errors",
+    "MalformedAnswer": "knet.errors",
+    "NameNotFound": "knet.errors",
+    "NoData": "knet.errors",
+    "NoEndpoints": "knet.errors",
+    "QueryRefused": "knet.errors",
+    "ResolveError": "knet.errors",
+    "ResolverClosed": "knet.errors",
+    "ResolveTimeout": "knet.errors",
+    "RingClosed": "knet.errors",
+    "RingMisused": "knet.errors",
+    "RingNotReady": "knet.errors",
+    "ServerFailure": "knet.errors",
+    "ServerUnreachable": "knet.errors",
+    "HashRing": "knet.hashring",
+    "Family": "knet.question",
+    "Protocol": "knet.question",
+    "Question": "knet.question",
+    "SRV": "knet.resolver",
+    "Resolver": "knet.resolver",
+    "lookup_host": "knet.resolver",
+    "lookup_srv": "knet.resolver",
+    "Ring": "knet.ring",
+    "RingStats": "knet.ring",
+    "Change": "knet.snapshot",
+    "KeySpace": "knet.snapshot",
+    "Snapshot": "knet.snapshot",
+    "Asked": "knet.sources",
+    "ResolverProtocol": "knet.sources",
+    "StaticResolver": "knet.static",
+}
+
+# What `import knet` is enough for; the other packages are imported by name.
+_PACKAGES = ("hashring", "resolver")
+
+
+if not TYPE_CHECKING:  # they would take every name for an object
+
+    def __getattr__(name: str) -> object:
+        if name in _HOMES:
+            value: object = getattr(importlib.import_module(_HOMES[name]), name)
+        elif name in _PACKAGES:
+            value = importlib.import_module(f"knet.{name}")
+        elif name == "__version__":
+            from importlib.metadata import version  # noqa: PLC0415 - it takes longer than all the rest
+
+            value = version("knet-ring")
+        else:
+            raise AttributeError(f"module 'knet' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_PACKAGES, "__version__"})
