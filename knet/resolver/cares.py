@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import ctypes
 import functools
 import os
 import re
@@ -226,6 +227,15 @@ class Engine:
         if self.is_ours:
             self._driver.close()
 
+    def leave_to_parent(self) -> None:
+        """
+        In a forked child that ends: let nothing of it be torn down.
+
+        The finalisers of aiodns and pycares would do that at a time when pycares may be gone already.
+        So it gets a reference that nobody gives back.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._driver))
+
     def _error(self, name: str, type: QueryType, code: int | None) -> ResolveError:
         servers = self.settings.nameservers
         if code is None:
@@ -315,7 +325,10 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
 @atexit.register
 def _close_what_is_left() -> None:
     for engine in list(_open_engines):
-        engine.close()
+        if engine.is_ours:
+            engine.close()
+        else:
+            engine.leave_to_parent()
 
 
 def _note_fork() -> None:
