@@ -28,6 +28,7 @@ from knet.cli.app import app
 from knet.testing import HeadlessService
 from tests.hosts.cluster import cluster
 from tests.hosts.documents import DOCUMENTS, ROOT, Block, blocks
+from tests.sigint import default_sigint
 
 PYTHON = [each for document in DOCUMENTS for each in blocks(document, "python")]
 TESTS = [each for each in PYTHON if "\nasync def test_" in each.text]
@@ -68,10 +69,10 @@ def test_a_program_runs_and_prints_what_is_shown(
     Run as it is printed, in a cluster, and compared with the text block below it.
     """
     if "rollout" in block.directives:
-        with rollout_and_ctrl_c(web), pytest.raises(KeyboardInterrupt):
+        with default_sigint(), rollout_and_ctrl_c(web), pytest.raises(KeyboardInterrupt):
             block.run()
     else:
-        with deadline():
+        with default_sigint(), deadline():
             block.run()
 
     printed = capsys.readouterr().out
@@ -124,7 +125,7 @@ def test_a_command_prints_what_is_shown(web: HeadlessService, block: Block) -> N
     """
     line, _, shown = block.text.partition("\n")
 
-    with deadline():
+    with default_sigint(), deadline():
         outcome = CliRunner().invoke(app, shlex.split(line.removeprefix("$ knet ")))
 
     assert outcome.exit_code == 0, outcome.output

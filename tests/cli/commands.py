@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 import knet
 from knet.cli.app import app
+from tests.sigint import default_sigint
 
 _ROOT = Path(knet.__file__).parents[1]
 
@@ -33,13 +34,14 @@ def start(*args: str, code: str = "") -> subprocess.Popen[str]:
     """
     program = f"{code}\nimport sys\nfrom knet.cli import main\nsys.exit(main())"
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program, *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
-        text=True,
-    )
+    with default_sigint():
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", program, *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            text=True,
+        )
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+from tests.sigint import default_sigint
+
 from .programs import KINDS
 from .watch import PLAIN, WARNED, Outcome, servers, watch
 
@@ -36,7 +38,7 @@ def main() -> int:
     ]
     rounds = -(-options.runs // len(programs))
     began = time.monotonic()
-    with servers() as where, ThreadPoolExecutor(options.at_once) as pool:
+    with servers() as where, default_sigint(), ThreadPoolExecutor(options.at_once) as pool:
 
         def run(program: Program) -> Outcome:
             name, backend, flags = program

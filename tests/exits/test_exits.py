@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.sigint import default_sigint
+
 from .programs import KINDS, Kind, traceback
 from .watch import Outcome, Servers, judge, servers, watch
 
@@ -32,7 +34,7 @@ def test_a_careless_end_is_an_end(name: str, where: Servers) -> None:
     With warnings on and memory checked, nothing is said but that a ring is not closed.
     """
     backends = [backend for backend in BACKENDS if backend in KINDS[name].backends]
-    with ThreadPoolExecutor(len(backends)) as pool:
+    with default_sigint(), ThreadPoolExecutor(len(backends)) as pool:
         outcomes = list(pool.map(lambda backend: watch(name, backend, where), backends))
 
     for outcome in outcomes:

@@ -50,7 +50,8 @@ def test_nothing_breaks_in_a_short_storm(part: list[str], loop: str) -> None:
 def _empties_at_once(belief: Belief, outcome: Answer | ResolveError, **facts: Any) -> Decision:
     decision = decide(belief, outcome, **facts)
     if isinstance(outcome, ResolveError):
-        return replace(decision, belief=replace(decision.belief, endpoints=()), state="empty")
+        emptied = replace(decision.belief, endpoints=())
+        return replace(decision, belief=emptied, state="empty", changed=bool(belief.endpoints))
     return decision
 
 
@@ -58,9 +59,8 @@ def _never_removes(belief: Belief, outcome: Answer | ResolveError, **facts: Any)
     decision = decide(belief, outcome, **facts)
     known = {e.name: e for e in (*belief.endpoints, *decision.belief.endpoints)}
     kept = tuple(sorted(known.values(), key=lambda e: e.name))
-    if kept == belief.endpoints:
-        kept = belief.endpoints
-    return replace(decision, belief=replace(decision.belief, endpoints=kept))
+    believed = replace(decision.belief, endpoints=kept)
+    return replace(decision, belief=believed, changed=kept != belief.endpoints)
 
 
 def _asks_like_mad(belief: Belief, outcome: Answer | ResolveError, **facts: Any) -> Decision:
