@@ -136,8 +136,8 @@ def demo(
     """
     # Imported here because the other commands can do without dnspython, and start sooner.
     from knet.cli.demo import play  # noqa: PLC0415
-    from knet.cli.screen import LiveView, PlainView, summary  # noqa: PLC0415
-    from knet.cli.verdict import judge  # noqa: PLC0415
+    from knet.cli.demo.screen import LiveView, PlainView, summary  # noqa: PLC0415
+    from knet.cli.demo.verdict import judge  # noqa: PLC0415
 
     console = Console()
     live = not plain and console.is_terminal and not console.is_dumb_terminal

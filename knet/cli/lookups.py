@@ -8,17 +8,28 @@ coloured, cut off or wrapped, and JSON is one object a line.
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import anyio
+from anyio.lowlevel import checkpoint
 from rich.console import Console
 
-from knet import Answer, Change, Endpoint, RefreshPolicy, Resolver, Ring
+from knet import (
+    Answer,
+    Endpoint,
+    Family,
+    Protocol,
+    RefreshPolicy,
+    Resolver,
+    Ring,
+    Snapshot,
+    State,
+)
 from knet.hashring import HashRing, Maglev, Placement, Rendezvous
 from knet.hashring.proxies import (
     EnvoyMaglev,
@@ -32,7 +43,6 @@ from knet.hashring.proxies import (
 
 __all__ = ["PLACEMENTS", "Family", "Placing", "Protocol", "Target", "get", "resolve", "watch"]
 
-Family = Literal["auto", "ipv4", "ipv6"]
 Placing = Literal[
     "hashring",
     "maglev",
@@ -45,8 +55,6 @@ Placing = Literal[
     "ketama",
     "pymemcache",
 ]
-Protocol = Literal["tcp", "udp", "sctp"]
-
 # The endpoints are in the order of their names, which some of the proxies' placements depend on.
 PLACEMENTS: Mapping[Placing, Callable[[tuple[Endpoint, ...]], Placement[Endpoint]]] = {
     "hashring": HashRing,
@@ -60,9 +68,6 @@ PLACEMENTS: Mapping[Placing, Callable[[tuple[Endpoint, ...]], Placement[Endpoint
     "ketama": Ketama,
     "pymemcache": PymemcacheRendezvous,
 }
-
-# A ring tells of changes as they happen; its state has to be looked at.
-_LOOK_AGAIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +173,8 @@ async def watch(target: Target, *, interval: float, changes: int | None, as_json
         as_json: As objects instead of sentences.
     """
     async with target.ring(RefreshPolicy(interval=interval)) as ring:
-        show = _show_event_json if as_json else _show_event
-        async with aclosing(_events(ring)) as events:
-            seen = 0
-            async for event in events:
-                show(event)
-                seen += event.event != "start"
-                if seen == changes:
-                    return
+        watcher = _Watcher(ring, _show_event_json if as_json else _show_event, changes)
+        await watcher.run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,37 +193,64 @@ class _Event:
     error: str | None = None
 
 
-async def _events(ring: Ring) -> AsyncGenerator[_Event, None]:
+class _Watcher:
     """
-    Tell what *ring* has now, then every change of its endpoints and of its state.
+    Tells what *ring* has now, then every change of its endpoints and of its state, *most* of them.
     """
-    changes = ring.changes()
-    snapshot, state = ring.snapshot, ring.state
-    yield _Event("start", snapshot.generation, state, snapshot.endpoints)
-    while True:
-        change: Change | None = None
+
+    def __init__(self, ring: Ring, show: Callable[[_Event], None], most: int | None) -> None:
+        self._ring = ring
+        self._show = show
+        self._left = math.inf if most is None else most
+        # What was told last.
+        self._state: State = ring.state
+        self._snapshot = ring.snapshot
+
+    async def run(self) -> None:
+        changes = self._ring.changes()
+        snapshot = self._snapshot
+        self._show(_Event("start", snapshot.generation, self._state, snapshot.endpoints))
         try:
-            with anyio.move_on_after(_LOOK_AGAIN):
-                change = await anext(changes)
-        except StopAsyncIteration:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._follow_states, tasks.cancel_scope)
+                async for change in changes:
+                    news = change.added, change.removed, change.moved
+                    self._tell("change", change.after, tasks.cancel_scope, *news)
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) > 1:
+                raise
+            raise group.exceptions[0] from None
+
+    async def _follow_states(self, scope: anyio.CancelScope) -> None:
+        while True:
+            others = [state for state in get_args(State) if state != self._state]
+            if await self._ring.wait_for(*others) == "closed":
+                return
+            # What changes the endpoints too is told as that, together.
+            if self._ring.snapshot is self._snapshot and self._ring.state != self._state:
+                self._tell("state", self._snapshot, scope)
+            else:
+                await checkpoint()
+
+    def _tell(
+        self,
+        what: Literal["change", "state"],
+        snapshot: Snapshot,
+        scope: anyio.CancelScope,
+        added: tuple[Endpoint, ...] = (),
+        removed: tuple[Endpoint, ...] = (),
+        moved: float = 0.0,
+    ) -> None:
+        if self._left <= 0:
             return
-        before, state = state, ring.state
-        error = None if state == "fresh" else ring.stats().last_error
-        if change is not None:
-            after = change.after
-            yield _Event(
-                "change",
-                after.generation,
-                state,
-                after.endpoints,
-                change.added,
-                change.removed,
-                change.moved,
-                error,
-            )
-        elif state != before:
-            snapshot = ring.snapshot
-            yield _Event("state", snapshot.generation, state, snapshot.endpoints, error=error)
+        self._snapshot, self._state = snapshot, self._ring.state
+        error = None if self._state == "fresh" else self._ring.stats().last_error
+        generation, endpoints = snapshot.generation, snapshot.endpoints
+        self._show(_Event(what, generation, self._state, endpoints, added, removed, moved, error))
+        self._left -= 1
+        if self._left <= 0:
+            scope.cancel()
 
 
 def _show_event(event: _Event) -> None:

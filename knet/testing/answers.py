@@ -1,5 +1,5 @@
 """
-What CoreDNS answers about a `Zone`: a question goes in, a `Reply` comes out.
+What CoreDNS answers about a `Zone`: a question goes in, a `Sections` comes out.
 
 Pure. The rules are those of CoreDNS's ``kubernetes`` plugin as seen on the wire, surprises
 included: no ready pod is NXDOMAIN, as if the Service did not exist; a dual-stack pod counts twice
@@ -23,13 +23,13 @@ from dns.rdatatype import AAAA, CNAME, SOA, SRV, A, RdataType
 
 from knet.testing.zone import Pod, Port, Zone, dashed
 
-__all__ = ["Answers", "Reply"]
+__all__ = ["Answers", "Sections"]
 
 _MAX_ALIASES = 8
 _REMEMBERED = 64
 
 
-class Reply(NamedTuple):
+class Sections(NamedTuple):
     """
     An answer before it is made to fit.
 
@@ -66,9 +66,9 @@ class Answers:
         self.zone = zone
         self._origin = dns.name.from_text(zone.origin)
         self._addresses = tuple(_ready_addresses(zone.pods))
-        self._made: dict[tuple[tuple[bytes, ...], RdataType], Reply] = {}
+        self._made: dict[tuple[tuple[bytes, ...], RdataType], Sections] = {}
 
-    def find(self, name: dns.name.Name, rdtype: RdataType) -> Reply:
+    def find(self, name: dns.name.Name, rdtype: RdataType) -> Sections:
         """
         Answer one question, in full and in the order of the pods.
         """
@@ -80,19 +80,19 @@ class Answers:
             reply = self._made[key] = self._find(name, rdtype)
         return reply
 
-    def negative(self, rcode: dns.rcode.Rcode = dns.rcode.NOERROR) -> Reply:
+    def negative(self, rcode: dns.rcode.Rcode = dns.rcode.NOERROR) -> Sections:
         """
         NXDOMAIN or, without *rcode*, NODATA: no answer and the zone's SOA.
         """
-        return Reply(rcode, authority=(self._soa(),))
+        return Sections(rcode, authority=(self._soa(),))
 
-    def _find(self, name: dns.name.Name, rdtype: RdataType, hops: int = _MAX_ALIASES) -> Reply:
+    def _find(self, name: dns.name.Name, rdtype: RdataType, hops: int = _MAX_ALIASES) -> Sections:
         if not name.is_subdomain(self._origin):
-            return Reply(dns.rcode.SERVFAIL)
+            return Sections(dns.rcode.SERVFAIL)
         below = name.relativize(self._origin).canonicalize()
         match [label.decode("latin-1") for label in below.labels]:
             case [] if rdtype == SOA:
-                return Reply(answer=(self._soa(),))
+                return Sections(answer=(self._soa(),))
             case [] | ["svc"]:
                 return self.negative()
             case [namespace, "svc"] if namespace in self._namespaces():
@@ -106,7 +106,7 @@ class Answers:
     def _namespaces(self) -> set[str]:
         return {self.zone.namespace, *(namespace for _, namespace in self.zone.aliases)}
 
-    def _service(self, name: dns.name.Name, prefix: Sequence[str], rdtype: RdataType) -> Reply:
+    def _service(self, name: dns.name.Name, prefix: Sequence[str], rdtype: RdataType) -> Sections:
         """
         The Service itself, one pod (a *prefix* of one label) or one port (of two).
         """
@@ -129,9 +129,11 @@ class Answers:
         owner, ttl = name.to_text(), self.zone.ttl
         texts = dict.fromkeys(one.text for one in found if one.rdtype == rdtype)
         records = tuple(_record(owner, ttl, rdtype, text) for text in texts)
-        return Reply(answer=records) if records else self.negative()
+        return Sections(answer=records) if records else self.negative()
 
-    def _srv(self, name: dns.name.Name, found: Sequence[_Address], ports: Sequence[Port]) -> Reply:
+    def _srv(
+        self, name: dns.name.Name, found: Sequence[_Address], ports: Sequence[Port]
+    ) -> Sections:
         owner, ttl = name.to_text(), self.zone.ttl
         _, origin = name.split(len(self._origin))
         parent = f"{self.zone.service}.{self.zone.namespace}.svc.{origin}"
@@ -150,9 +152,9 @@ class Answers:
         additional = tuple(
             _record(f"{label}.{parent}", ttl, rdtype, text) for label, rdtype, text in hosts
         )
-        return Reply(answer=answer, additional=additional)
+        return Sections(answer=answer, additional=additional)
 
-    def _alias(self, name: dns.name.Name, target: str, rdtype: RdataType, hops: int) -> Reply:
+    def _alias(self, name: dns.name.Name, target: str, rdtype: RdataType, hops: int) -> Sections:
         """
         The CNAME of an ExternalName Service and, inside this zone, what it leads to.
         """
@@ -161,10 +163,10 @@ class Answers:
         cname = _record(name.to_text(), self.zone.ttl, CNAME, target)
         goal = dns.name.from_text(target)
         if rdtype == CNAME or not goal.is_subdomain(self._origin):
-            return Reply(answer=(cname,))
+            return Sections(answer=(cname,))
         further = self._find(goal, rdtype, hops - 1).answer if hops > 1 else ()
         # A chain that ends nowhere, or never, is answered as if it did not begin.
-        return Reply(answer=(cname, *further)) if further else self.negative()
+        return Sections(answer=(cname, *further)) if further else self.negative()
 
     def _soa(self) -> dns.rrset.RRset:
         origin, ttl = self._origin.to_text(), self.zone.ttl

@@ -25,11 +25,11 @@ import dns.rdatatype
 import dns.rrset
 
 from knet.errors import ConfigError
-from knet.testing.answers import Answers, Reply
+from knet.testing.answers import Answers, Sections
 from knet.testing.wire import LARGEST, read, refusal, response, size_limit, write
 from knet.testing.zone import Zone
 
-__all__ = ["Fault", "FaultKind", "Outcome", "Query", "Respond", "Responder", "Transport"]
+__all__ = ["Fault", "FaultKind", "Query", "Respond", "Responder", "Sending", "Transport"]
 
 FaultKind = Literal[
     "SERVFAIL",
@@ -117,7 +117,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Sending:
     """
     What to do about one query.
 
@@ -178,18 +178,18 @@ class Responder:
             self._answers = Answers(zone)
             self._written: dict[tuple[bytes, bool, int], bytes] = {}
 
-    def handle(self, wire: bytes, transport: Transport) -> Outcome:
+    def handle(self, wire: bytes, transport: Transport) -> Sending:
         """
         Decide about one query, which came as *wire* by *transport*.
         """
         query = read(wire)
         if query is None:
-            return Outcome(None)
+            return Sending(None)
         tcp = transport == "tcp"
         limit = size_limit(query, tcp=tcp)
         refused = refusal(query)
         if refused is not None:
-            return Outcome(write(response(query, Reply(refused)), limit), self.delay)
+            return Sending(write(response(query, Sections(refused)), limit), self.delay)
         question = query.question[0]
         name = question.name.to_text(omit_final_dot=True)
         entry = Query(name, dns.rdatatype.to_text(question.rdtype), transport, time.monotonic())
@@ -200,16 +200,16 @@ class Responder:
         own = None if respond is None else self._own_answer(respond, query)
         with self.lock:
             if own is not None:
-                outcome = Outcome(own, self.delay)
+                sending = Sending(own, self.delay)
             elif fault is not None:
-                outcome = self._go_wrong(fault.kind, query, limit)
+                sending = self._go_wrong(fault.kind, query, limit)
             else:
-                outcome = Outcome(self._usual(query, wire, limit, tcp=tcp), self.delay)
+                sending = Sending(self._usual(query, wire, limit, tcp=tcp), self.delay)
             # Logged last: who saw a query may change the zone, and that query not notice.
             self.log.append(entry)
             self.seen += 1
             self.lock.notify_all()
-        return outcome
+        return sending
 
     def answer(self, query: dns.message.Message) -> dns.message.Message:
         """
@@ -217,7 +217,7 @@ class Responder:
         """
         refused = refusal(query)
         if refused is not None:
-            return response(query, Reply(refused))
+            return response(query, Sections(refused))
         question = query.question[0]
         with self.lock:
             message = response(query, self._answers.find(question.name, question.rdtype))
@@ -249,15 +249,15 @@ class Responder:
             self._written[key] = written
         return written
 
-    def _go_wrong(self, kind: FaultKind, query: dns.message.Message, limit: int) -> Outcome:
+    def _go_wrong(self, kind: FaultKind, query: dns.message.Message, limit: int) -> Sending:
         if kind == "SILENCE":
-            return Outcome(None)
+            return Sending(None)
         if kind == "CLOSE":
-            return Outcome(None, self.delay, close=True)
+            return Sending(None, self.delay, close=True)
         if kind == "GARBAGE":
             # A header that promises one question and one answer; then a pointer to nowhere.
             start = query.id.to_bytes(2, "big") + bytes.fromhex("8180 0001 0001 0000 0000 ffff")
-            return Outcome(start + self._rng.randbytes(40), self.delay)
+            return Sending(start + self._rng.randbytes(40), self.delay)
         if kind in ("NXDOMAIN", "NODATA"):
             rcode = dns.rcode.NXDOMAIN if kind == "NXDOMAIN" else dns.rcode.NOERROR
             message = response(query, self._answers.negative(rcode))
@@ -272,8 +272,8 @@ class Responder:
                 message.flags |= dns.flags.TC
                 del message.answer[len(message.answer) // 2 :], message.additional[:]
         else:
-            message = response(query, Reply(dns.rcode.from_text(kind)))
-        return Outcome(write(message, limit), self.delay, elsewhere=kind == "WRONG_SOURCE")
+            message = response(query, Sections(dns.rcode.from_text(kind)))
+        return Sending(write(message, limit), self.delay, elsewhere=kind == "WRONG_SOURCE")
 
     def _fault_for(self, query: Query) -> Fault | None:
         for fault in reversed(self.faults):
@@ -297,7 +297,7 @@ class Responder:
         except Exception as error:  # noqa: BLE001 - a test's own code; reported on closing
             if self.trouble is None:
                 self.trouble = error
-            return write(response(query, Reply(dns.rcode.SERVFAIL)), LARGEST)
+            return write(response(query, Sections(dns.rcode.SERVFAIL)), LARGEST)
 
 
 def type_number(text: str) -> dns.rdatatype.RdataType:

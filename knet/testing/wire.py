@@ -14,7 +14,7 @@ import dns.opcode
 import dns.rcode
 import dns.rdataclass
 
-from knet.testing.answers import Reply
+from knet.testing.answers import Sections
 
 __all__ = ["LARGEST", "read", "refusal", "response", "size_limit", "write"]
 
@@ -56,7 +56,7 @@ def size_limit(query: dns.message.Message, *, tcp: bool) -> int:
     return LARGEST if tcp else max(512, query.payload)
 
 
-def response(query: dns.message.Message, reply: Reply) -> dns.message.Message:
+def response(query: dns.message.Message, reply: Sections) -> dns.message.Message:
     """
     *reply* as a message: with the id, the question and, if it has EDNS, the EDNS of *query*.
 

@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from knet.cli import demo, loop
+from knet.cli.demo.screen import LiveView, View
+from knet.cli.demo.verdict import Act, judge
 from knet.cli.loop import Backend
-from knet.cli.screen import LiveView, View
-from knet.cli.verdict import Act, judge
 from tests.cli.commands import finish, run, start
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -104,8 +104,8 @@ def test_the_exit_code_is_the_verdict(
     1 where anything was not as promised, with the reason on standard error.
     """
 
-    async def play(view: View, *, pods: int, seconds: float) -> demo.Outcome:
-        return demo.Outcome((act,), ("a note",))
+    async def play(view: View, *, pods: int, seconds: float) -> demo.Played:
+        return demo.Played((act,), ("a note",))
 
     monkeypatch.setattr(demo, "play", play)
     result = run("demo")

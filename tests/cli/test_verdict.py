@@ -9,7 +9,7 @@ import itertools
 
 import pytest
 
-from knet.cli.verdict import Act, judge
+from knet.cli.demo.verdict import Act, judge
 from knet.hashring import HashRing
 
 _KEYS = tuple(f"key-{n}" for n in range(1000))

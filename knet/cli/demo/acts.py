@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import anyio
 
 from knet import Change, KnetError, RefreshPolicy, ResolveError, Resolver, Ring, Snapshot
-from knet.cli.pods import PORT, Fleet, ask, short
-from knet.cli.screen import Scene, View
-from knet.cli.verdict import Act
+from knet.cli.demo.pods import PORT, Fleet, ask, short
+from knet.cli.demo.screen import Scene, View
+from knet.cli.demo.verdict import Act
 from knet.testing import HeadlessService
 
-__all__ = ["Outcome", "play"]
+__all__ = ["Played", "play"]
 
 _SERVICE = "web.demo.svc.cluster.local"
 _USERS = tuple(f"user-{n}" for n in range(1000))
@@ -37,7 +37,7 @@ _FRAME = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Played:
     """
     What there is to say in the end.
 
@@ -50,7 +50,7 @@ class Outcome:
     notes: tuple[str, ...]
 
 
-async def play(view: View, *, pods: int, seconds: float) -> Outcome:
+async def play(view: View, *, pods: int, seconds: float) -> Played:
     """
     Play the demo once, and leave nothing running.
 
@@ -115,7 +115,7 @@ class _Stage:
 
     # --- the frame
 
-    async def play(self) -> Outcome:
+    async def play(self) -> Played:
         self._learn(self._ring.snapshot)
         acts: list[Act] = []
         async with anyio.create_task_group() as tasks:
@@ -125,7 +125,7 @@ class _Stage:
                 acts.append(await self._act(number, part))
             tasks.cancel_scope.cancel()
         self._draw()
-        return Outcome(tuple(acts), tuple(self._notes))
+        return Played(tuple(acts), tuple(self._notes))
 
     async def _act(self, number: int, part: _Part) -> Act:
         """
@@ -260,9 +260,6 @@ class _Stage:
         while {(short(e), e.port) for e in self._ring.snapshot.endpoints} != known:
             await anext(changes)
 
-    async def _until_state(self, state: str) -> None:
-        await _until(lambda: self._ring.state == state)
-
     async def _until_it_looked(self) -> None:
         """
         Wait until an answer has come in.
@@ -337,16 +334,16 @@ class _Stage:
     async def outage(self) -> None:
         with self._service.failing("SERVFAIL"):
             self._say("DNS answers SERVFAIL; picks come from memory")
-            await self._until_state("stale")
+            await self._ring.wait_for("stale")
             self._say("the ring is stale: it keeps what it knows and asks again")
             await anyio.sleep(self._beat * 0.3)
         self._say("DNS is back")
-        await self._until_state("fresh")
+        await self._ring.wait_for("fresh")
 
 
 async def _until(condition: Callable[[], bool]) -> None:
     """
-    Wait for what has no event of its own: a state, a lookup, a count.
+    Wait for what has no event of its own: a lookup, a count.
     """
     while not condition():  # noqa: ASYNC110
         await anyio.sleep(_LOOK_AGAIN)

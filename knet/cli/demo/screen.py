@@ -20,7 +20,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from knet.cli.verdict import Act
+from knet.cli.demo.verdict import Act
 
 __all__ = ["LiveView", "PlainView", "Row", "Scene", "View", "summary"]
 
