@@ -157,8 +157,7 @@ def test_what_moved_is_what_was_gained_and_what_was_lost(
     """
     Every key that moved was lost by one and gained by another; the shares are exact.
     """
-    old = snapshot(*endpoints(before))
-    new = snapshot(*endpoints(after))
+    old, new = (Snapshot(HashRing(endpoints(n), slots=1024)) for n in (before, after))
     if twins:
         new = pickle.loads(pickle.dumps(new))
     change = Change(old, new)

@@ -161,7 +161,7 @@ MANY = os.environ.get("KNET_WEATHER_EXAMPLES")
 
 TestWeather = Weather.TestCase
 TestWeather.settings = settings(
-    max_examples=int(MANY or "200"),
+    max_examples=int(MANY or "100"),
     derandomize=MANY is not None,
     stateful_step_count=30,
     deadline=None,

@@ -28,7 +28,13 @@ def where() -> Iterator[Servers]:
 
 
 @pytest.mark.weather("The loop ends and the ring is open")
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if number % 6 == 0 else pytest.mark.long)
+        for number, name in enumerate(KINDS)
+    ],
+)
 def test_a_careless_end_is_an_end(name: str, where: Servers) -> None:
     """
     With warnings on and memory checked, nothing is said but that a ring is not closed.

@@ -51,7 +51,9 @@ def run(name: str, where: Servers) -> None:
 
 
 @pytest.mark.weather("The process forks")
-@pytest.mark.parametrize("name", [pytest.param(n, marks=MARKS.get(n, ())) for n in PROGRAMS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=(*MARKS.get(n, ()), pytest.mark.long)) for n in PROGRAMS]
+)
 def test_a_program_that_forks_keeps_its_promise(name: str, where: Servers) -> None:
     """
     The promise is the docstring of the program.

@@ -269,6 +269,7 @@ def test_the_busiest_member_has_at_most_its_bound(count: int, slots: int) -> Non
     assert max(HashRing(pods, slots=slots, balance=1.1).share().values()) <= 1.1 / count
 
 
+@pytest.mark.long
 def test_a_leaver_or_joiner_moves_little_more_than_its_own_keys() -> None:
     """
     On average over all 30, a leave moves at most 1.25 times a fair share; a join is its mirror.

@@ -111,7 +111,10 @@ def run(mode: Mode) -> None:
     assert done.stdout == expected() * len(mode.loops)
 
 
-@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "plain" else pytest.param(name, marks=pytest.mark.long) for name in MODES],
+)
 def test_a_ring_lives_the_same_in_every_mode(name: str) -> None:
     """
     From its start through a change, a failure and a recovery to its end; on every loop.
@@ -119,6 +122,7 @@ def test_a_ring_lives_the_same_in_every_mode(name: str) -> None:
     run(MODES[name])
 
 
+@pytest.mark.long
 def test_a_ring_lives_the_same_where_i_has_no_dot(tmp_path: Path) -> None:
     """
     In Turkish the small letter of I is another one than DNS means; case follows no locale.

@@ -29,6 +29,7 @@ SEED = 20261123
 DEPLOYMENT = [station for station in virtual.STATIONS if station[0] == "Maglev"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 @pytest.mark.parametrize(
     "part", [["virtual", "--hours", "0.4"], ["real", "--seconds", "3", "--refreshes", "400"]]

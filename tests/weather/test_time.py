@@ -192,6 +192,7 @@ async def test_a_thousand_refused_connections_are_one_lookup_a_second() -> None:
         assert len(resolver.asked) == 3
 
 
+@pytest.mark.long
 @weather("Thousands of rings in one process")
 async def test_ten_thousand_rings_do_not_keep_step() -> None:
     """
