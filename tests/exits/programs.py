@@ -268,7 +268,7 @@ def gives_up_while_starting() -> None:
 
 @kind(
     says=(
-        warning(r"coroutine 'Life\._live' was never awaited"),
+        warning(r"coroutine '[\w.]+' was never awaited"),
         r"Coroutine created at .*\n(?:  .*\n)+",
     )
 )
