@@ -70,7 +70,9 @@ def typing(session: nox.Session) -> None:
     """`mypy --strict` and pyright, both at once."""
     install(session, "typing")
     environment = {k: v for k, v in {**os.environ, **session.env}.items() if v is not None}
-    with subprocess.Popen([Path(session.bin) / "pyright"], env=environment) as pyright:
+    python = str(Path(session.bin) / "python")
+    command = [python, "-m", "pyright", "--pythonpath", python]
+    with subprocess.Popen(command, env=environment) as pyright:
         session.run("mypy")
     if pyright.returncode:
         session.error("pyright found something")
@@ -80,7 +82,8 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests that need no server and take no time, on the Python that runs nox."""
     install(session, "test")
-    session.run("pytest", *NO_SERVERS, *SEVERAL, "-m", "not long", *session.posargs)
+    short = ["-m", "not long", "--hypothesis-profile=quick"]
+    session.run("pytest", *NO_SERVERS, *SEVERAL, *short, *session.posargs)
 
 
 @nox.session(python=PYTHONS, default=False)

@@ -45,10 +45,10 @@ def bare_query(engine: Engine) -> Callable[[str], Awaitable[object]]:
     """
     Ask c-ares for the addresses of a name and wait for them, by the shortest way on this loop.
     """
-    driver: Any = engine._driver
+    driver: Any = engine.driver
 
     async def by_aiodns(name: str) -> object:
-        return await driver._resolver.query_dns(name, "A")
+        return await driver.resolver.query_dns(name, "A")
 
     async def by_pycares(name: str) -> object:
         box = _Box(lambda: None)

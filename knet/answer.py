@@ -34,8 +34,8 @@ class Answer:
         ignored: How many records were left out: foreign, unusable or out of family.
 
     Raises:
-        ConfigError: Two different endpoints have one name, *ttl* is not a number (NaN), or *gap* is
-            none of these.
+        ConfigError: Two different endpoints have one name, *ttl* is not a number (NaN), *gap* is none
+            of these, or there is a reason and no gap.
         TypeError: Something in *endpoints* is no `Endpoint`.
     """
 
@@ -60,6 +60,10 @@ class Answer:
             raise ConfigError(f"ttl must be a number of seconds or None, got {ttl}")
         if gap not in get_args(Gap):
             raise ConfigError(f"gap must be one of {get_args(Gap)}, got {gap!r}")
+        if gap_reason and not gap:
+            raise ConfigError(
+                f"gap_reason is the reason of a gap, and there is none: {gap_reason!r}"
+            )
         put = object.__setattr__
         put(self, "endpoints", _by_name(endpoints))
         put(self, "ttl", ttl)

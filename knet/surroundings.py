@@ -116,6 +116,9 @@ def read_surroundings(resolv_conf: str | Path) -> Surroundings:
         raise TypeError(f"resolv_conf must be a path, not {type(resolv_conf).__name__}")
     what = f"resolv_conf must name a file like /etc/resolv.conf, got {shown(str(resolv_conf))}"
     try:
+        # A pipe would be waited for.
+        if Path(resolv_conf).exists() and not Path(resolv_conf).is_file():
+            raise ConfigError(f"{what}: it is no file")
         text = _read(Path(resolv_conf))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{what}: {error}") from error

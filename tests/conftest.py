@@ -9,6 +9,7 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 # A busy machine is no failure: no test asserts a duration.
 hypothesis.settings.register_profile("knet", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("knet")
 
 # Not ours: pycares closes channels in a thread that it starts once and never ends, and the test
@@ -25,6 +27,21 @@ _OTHERS = re.compile(r"_run_safe_shutdown_loop|^Trio thread")
 
 _TASKS = Path("/proc/self/task")
 _DESCRIPTORS = Path("/proc/self/fd")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Mark as long what the short run leaves out of tests with many cases.
+    """
+    seen: Counter[str] = Counter()
+    for item in items:
+        sampled = item.get_closest_marker("sampled")
+        if sampled is not None:
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % sampled.args[0]:
+                item.add_marker("long")
+            seen[test] += 1
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -37,6 +37,8 @@ def test_an_answer_with_a_gap_is_not_complete() -> None:
     gap: Any = "something else"
     with pytest.raises(ConfigError, match="gap must be one of"):
         Answer([A], gap=gap)
+    with pytest.raises(ConfigError, match="there is none"):
+        Answer([A], gap_reason="web-1: SERVFAIL")
 
 
 def test_a_ttl_is_a_number() -> None:

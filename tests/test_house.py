@@ -5,6 +5,7 @@ The house rules that a reader of imports can check: arrows, front doors, what is
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.metadata
 import pkgutil
@@ -120,11 +121,14 @@ ONLY_IN = {
 FRONT_DOORS = ["knet", "knet.hashring", "knet.hashring.proxies", "knet.resolver", "knet.testing"]
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+@functools.cache
+def modules() -> tuple[tuple[str, ast.Module], ...]:
+    found = []
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        yield name, ast.parse(path.read_text("utf-8"))
+        found.append((name, ast.parse(path.read_text("utf-8"))))
+    return tuple(found)
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
@@ -147,8 +151,12 @@ def room_of(name: str) -> str:
     return max(matching, key=len)
 
 
-# What each module imports, also inside of its functions.
-MODULES = {name: set(imports(tree)) for name, tree in modules()}
+@functools.cache
+def imported() -> dict[str, set[str]]:
+    """
+    Return what each module imports, also inside of its functions.
+    """
+    return {name: set(imports(tree)) for name, tree in modules()}
 
 
 def test_every_module_has_a_room() -> None:
@@ -203,10 +211,10 @@ def test_thinking_and_waiting_live_apart(room: str) -> None:
     asked = {name for name, _ in modules() if is_in(name, room)}
     assert asked
     impure = [
-        f"{' -> '.join(way)} -> {imported}"
+        f"{' -> '.join(way)} -> {target}"
         for way in ways_from(asked)
-        for imported in MODULES[way[-1]]
-        if imported.split(".")[0] in IMPURE_IMPORTS and (way[-1], imported) not in HARMLESS
+        for target in imported()[way[-1]]
+        if target.split(".")[0] in IMPURE_IMPORTS and (way[-1], target) not in HARMLESS
     ]
 
     assert not impure
@@ -222,10 +230,10 @@ def ways_from(names: set[str]) -> Iterator[tuple[str, ...]]:
         yield from ways
         further = []
         for way in ways:
-            for imported in sorted(MODULES[way[-1]]):
-                if imported in MODULES and imported != "knet" and imported not in reached:
-                    reached.add(imported)
-                    further.append((*way, imported))
+            for target in sorted(imported()[way[-1]]):
+                if target in imported() and target != "knet" and target not in reached:
+                    reached.add(target)
+                    further.append((*way, target))
         ways = further
 
 
@@ -233,7 +241,7 @@ def test_the_way_by_hops_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A clock two rooms away is a clock.
     """
-    monkeypatch.setitem(MODULES, "knet.errors", {"time"})
+    monkeypatch.setitem(imported(), "knet.errors", {"time"})
 
     with pytest.raises(AssertionError, match=r"knet\.errors -> time"):
         test_thinking_and_waiting_live_apart("knet.hashring")
@@ -247,7 +255,7 @@ def test_a_rule_of_belief_imports_no_other_rule() -> None:
         f"knet.belief.{rule} imports {other}"
         for rule in RULES
         for other in RULES
-        if other != rule and f"knet.belief.{other}" in MODULES[f"knet.belief.{rule}"]
+        if other != rule and f"knet.belief.{other}" in imported()[f"knet.belief.{rule}"]
     ]
 
     assert not crossing
@@ -259,7 +267,7 @@ def test_names_that_begin_with_an_underscore_stay_in_their_package() -> None:
     """
     reaching = [
         f"{name} imports {imported}"
-        for name, names in MODULES.items()
+        for name, names in imported().items()
         for imported in names
         if is_in(imported, "knet")
         and imported.rpartition(".")[2].startswith("_")

@@ -4,6 +4,7 @@ What this machine says of itself, as far as it can be read.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def test_no_more_of_a_file_is_read_than_any_cluster_writes(tmp_path: Path) -> No
         Resolver(resolv_conf=conf)
 
 
-@pytest.mark.parametrize("what", ["nothing", "folder", "unreadable", "\0"])
+@pytest.mark.parametrize("what", ["nothing", "folder", "unreadable", "pipe", "\0"])
 def test_a_resolv_conf_that_cannot_be_read_is_refused(tmp_path: Path, what: str) -> None:
     """
     At the call that got it, with its name.
@@ -44,6 +45,8 @@ def test_a_resolv_conf_that_cannot_be_read_is_refused(tmp_path: Path, what: str)
         (tmp_path / "its-name").mkdir()
     elif what == "unreadable":
         (tmp_path / "its-name").symlink_to(tmp_path / "its-name")
+    elif what == "pipe":
+        os.mkfifo(tmp_path / "its-name")
     elif what == "\0":
         conf = f"its-name{what}"
     with pytest.raises(ConfigError, match=r"resolv_conf must name a file like .*its-name"):

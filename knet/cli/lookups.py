@@ -218,9 +218,10 @@ class _Watcher:
                     self._tell("change", change.after, tasks.cancel_scope, *news)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            if len(group.exceptions) > 1:
+            only, *others = group.exceptions
+            if others:
                 raise
-            raise group.exceptions[0] from None
+            raise only from None
 
     async def _follow_states(self, scope: anyio.CancelScope) -> None:
         while True:

@@ -1,10 +1,11 @@
 """
 The c-ares engine: one channel per event loop and set of servers, shared by whoever asks there.
 
-The only module that knows aiodns and pycares. Both are this project's user's choice: pycares alone
-would serve asyncio as it serves trio, so the driver around aiodns is kept thin. On asyncio the channel is aiodns's; on trio, which
-aiodns does not run on, it is pycares's own, whose event thread hands each result over to the loop.
-Both give the same records, errors, retries and failover, so everything above is written once.
+The only module that knows aiodns and pycares. Both are the choice of this project's user: pycares alone
+would serve asyncio as it serves trio, so the driver around aiodns is kept thin. On asyncio the channel
+is aiodns's; on trio, which aiodns does not run on, it is pycares's own, whose event thread hands each
+result over to the loop. Both give the same records, errors, retries and failover, so everything above
+is written once.
 
 What c-ares does behind one's back, and what is done about it here:
 
@@ -135,6 +136,7 @@ class Engine:
         process: Which process it belongs to.
         cached: What c-ares may know by now.
         flying: What it is asking at the moment, and how often.
+        driver: What talks to c-ares on this loop.
         most_cached: How many names c-ares may have in its cache, at 1.7 KB or more each.
     """
 
@@ -147,7 +149,7 @@ class Engine:
         self.most_cached = 20_000
         self._free = anyio.Semaphore(IN_FLIGHT, fast_acquire=True)
         loop = current_token().native_token
-        self._driver: _Driver = (
+        self.driver: _Driver = (
             _AsyncioDriver(settings, loop)
             if isinstance(loop, asyncio.AbstractEventLoop)
             else _TrioDriver(settings)
@@ -167,8 +169,8 @@ class Engine:
         """
         Forget every cached answer, so that the next query goes out on the wire.
         """
-        self._driver.set_servers((*self.settings.nameservers, _FLUSH_SERVER))
-        self._driver.set_servers(self.settings.nameservers)
+        self.driver.set_servers((*self.settings.nameservers, _FLUSH_SERVER))
+        self.driver.set_servers(self.settings.nameservers)
         self.cached.clear()
 
     async def ask(self, name: str, type: QueryType) -> Sections:
@@ -190,7 +192,7 @@ class Engine:
         try:
             if flush:
                 self.flush()
-            self._driver.ask(name, type, box)
+            self.driver.ask(name, type, box)
         except RuntimeError as error:
             raise ResolverClosed(
                 f"cannot ask for {name} {type}: the resolver was closed"
@@ -225,7 +227,7 @@ class Engine:
         dropped as it is.
         """
         if self.is_ours:
-            self._driver.close()
+            self.driver.close()
 
     def leave_to_parent(self) -> None:
         """
@@ -234,7 +236,7 @@ class Engine:
         The finalisers of aiodns and pycares would do that at a time when pycares may be gone already.
         So it gets a reference that nobody gives back.
         """
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._driver))
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.driver))
 
     def _error(self, name: str, type: QueryType, code: int | None) -> ResolveError:
         servers = self.settings.nameservers
@@ -419,7 +421,7 @@ class _Driver(Protocol):
 
 class _AsyncioDriver:
     def __init__(self, settings: EngineSettings, loop: asyncio.AbstractEventLoop) -> None:
-        self._resolver = aiodns.DNSResolver(
+        self.resolver = aiodns.DNSResolver(
             nameservers=settings.nameservers,
             loop=cast(asyncio.AbstractEventLoop, _Loop(loop)),
             timeout=settings.timeout,
@@ -428,7 +430,7 @@ class _AsyncioDriver:
 
     def ask(self, name: str, type: QueryType, box: _Box) -> None:
         # Not cancelled with whoever waits: c-ares goes on, and what it hears it caches.
-        future = self._resolver.query_dns(name, type)
+        future = self.resolver.query_dns(name, type)
         future.add_done_callback(functools.partial(self._put, box))
 
     @staticmethod
@@ -441,12 +443,12 @@ class _AsyncioDriver:
         box.fill()
 
     def set_servers(self, servers: tuple[str, ...]) -> None:
-        self._resolver.nameservers = servers
+        self.resolver.nameservers = servers
 
     def close(self) -> None:
         # DNSResolver.close() is a coroutine that awaits nothing. Running it here lets an engine be
         # closed where nobody can await any more: in a finaliser, at exit, in another thread.
-        closing = self._resolver.close()
+        closing = self.resolver.close()
         with suppress(StopIteration):
             closing.send(None)
 

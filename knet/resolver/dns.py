@@ -92,7 +92,8 @@ class Resolver:
         max_endpoints: An answer with more is refused; 4096 is what one DNS message can carry. No
             more targets of SRV records are asked for either.
         resolv_conf: The file that tells nameservers and search list, read at once if it is not the
-            usual one.
+            usual one. Where neither it nor *nameservers* names a server, those that c-ares finds in
+            this system's configuration are asked.
         external: Follow names that lie outside of the service's own domain, which is its name and
             everything below it: the target of an ExternalName Service, or of an SRV record of a
             registry that is not Kubernetes. False: an answer can neither make knet ask for a name
@@ -140,7 +141,7 @@ class Resolver:
         servers = None if nameservers is None else tuple(nameservers)
         if servers is not None:
             check_nameservers(servers)
-        is_usual = str(resolv_conf) == str(RESOLV_CONF)
+        is_usual = resolv_conf == RESOLV_CONF or resolv_conf == str(RESOLV_CONF)
         self._options = _Options(
             nameservers=servers,
             timeout=timeout,

@@ -542,6 +542,7 @@ def shuffled(pods: tuple[Endpoint, ...], size: int, chance: random.Random) -> An
     return Answer(chance.sample(pods, size), ttl=0, gap="cut off")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.weather("The answer is as large as DNS can carry")
 @pytest.mark.parametrize("total", [330, 400, 600])
 def test_of_shuffled_answers_that_are_cut_off_the_dead_are_told_from_the_unlucky(
@@ -658,6 +659,7 @@ class Cache:
         return Answer(self.held, ttl=int(self.expires_at - now))
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
 @pytest.mark.parametrize("interval", [0.25, 5.0])
 @pytest.mark.parametrize("caches", [1, 2, 3])

@@ -85,6 +85,7 @@ def test_what_knet_promises_is_right(act: Act) -> None:
     assert judge([act]) == ()
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("pods", range(2, 51))
 def test_the_demo_is_right_with_every_number_of_pods(pods: int) -> None:
     """

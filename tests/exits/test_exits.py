@@ -31,7 +31,7 @@ def where() -> Iterator[Servers]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if number % 6 == 0 else pytest.mark.long)
+        pytest.param(name, marks=[] if number % 12 == 0 else pytest.mark.long)
         for number, name in enumerate(KINDS)
     ],
 )

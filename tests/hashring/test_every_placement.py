@@ -162,6 +162,7 @@ def test_a_key_is_the_same_as_text_and_as_bytes(
 @every_placement
 @few
 @given(data=st.data())
+@pytest.mark.sampled(3)
 def test_replacing_is_building_afresh(tested: UnderTest, data: st.DataObject) -> None:
     """
     A placement has no memory, in one go or in slices.
@@ -181,6 +182,7 @@ def test_replacing_is_building_afresh(tested: UnderTest, data: st.DataObject) ->
 @every_placement
 @few
 @given(data=st.data())
+@pytest.mark.sampled(3)
 def test_a_pickle_keeps_the_picks(tested: UnderTest, data: st.DataObject) -> None:
     """
     Another process may load it.
@@ -211,6 +213,7 @@ def test_shares_add_up(tested: UnderTest, data: st.DataObject) -> None:
 
 
 @every_placement
+@pytest.mark.sampled(3)
 def test_shares_are_what_many_keys_come_to(tested: UnderTest) -> None:
     """
     Within three standard deviations or so of 20,000 keys.

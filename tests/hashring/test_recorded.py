@@ -80,6 +80,7 @@ def test_recorded_picks_within_a_bound_never_change(levelled: dict[str, Any]) ->
         assert ring.get(key).name == names[0]
 
 
+@pytest.mark.sampled(5)
 def test_recorded_picks_within_a_bound_follow_from_the_written_rules(
     levelled: dict[str, Any],
 ) -> None:

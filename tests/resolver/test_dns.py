@@ -797,6 +797,7 @@ async def test_pods_that_are_not_ready_are_not_there() -> None:
         (["ipv4", "ipv6"], "ipv6", ["fd00:244::2"], ["AAAA"]),
     ],
 )
+@pytest.mark.sampled(3)
 async def test_a_family_is_ipv4_where_there_is_any_unless_one_is_asked_for(
     families: list[Literal["ipv4", "ipv6"]],
     family: Family,
@@ -823,6 +824,7 @@ async def test_a_family_is_ipv4_where_there_is_any_unless_one_is_asked_for(
     ],
 )
 @pytest.mark.parametrize("glue", [True, False])
+@pytest.mark.sampled(6)
 async def test_a_named_port_gives_a_dual_stack_pod_once(
     stateful: bool, family: Family, expected: list[str], glue: bool
 ) -> None:

@@ -47,6 +47,7 @@ async def test_a_ring_picks_as_its_placement_does(tested: UnderTest) -> None:
             assert pickle.loads(pickle.dumps(ring.snapshot)).get("alice") == alone.get("alice")
 
 
+@pytest.mark.sampled(4)
 async def test_a_ring_follows_its_endpoints(tested: UnderTest) -> None:
     """
     Rebuilt in slices, with the options kept, and compared with what was before.

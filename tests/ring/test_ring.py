@@ -33,6 +33,7 @@ from knet import (
     RingMisused,
     RingNotReady,
     ServerFailure,
+    State,
     StaticResolver,
 )
 from knet.hashring import HashRing
@@ -1173,7 +1174,8 @@ async def test_whoever_waits_for_a_state_is_told() -> None:
     heard: list[str] = []
 
     async def listen() -> None:
-        for states in (("fresh",), ("stale", "empty"), ("empty",), ("fresh",), ("closed",)):
+        wanted: list[tuple[State, ...]] = [("fresh",), ("stale", "empty"), ("empty",), ("fresh",)]
+        for states in [*wanted, ("closed",)]:
             heard.append(await ring.wait_for(*states))
 
     async with anyio.create_task_group() as tasks:

@@ -1,5 +1,5 @@
 """
-A whole ring in arbitrary weather, on a virtual clock: `test_refresh_machine` holds the decision to
+A whole ring in arbitrary weather, on a virtual clock: `tests/belief/test_machine` holds the decision to
 its promises, and this what becomes of it.
 """
 

@@ -68,6 +68,7 @@ def _asks_like_mad(belief: Belief, outcome: Answer | ResolveError, **facts: Any)
     return replace(decide(belief, outcome, **facts), wait=0.4)
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("wrong", "complaint"),

@@ -51,6 +51,7 @@ def resolver_that_hears(kind: str, *services: HeadlessService) -> Resolver:
     return resolver_at(*services, deadline=0.15 if kind == "timeout" else 10.0)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("port", [8080, "http"])
 @pytest.mark.parametrize(("fault", "kind"), FAULTS)
 async def test_a_failure_changes_nothing_for_as_long_as_it_lasts(
@@ -113,6 +114,7 @@ async def test_a_ring_outlives_its_server() -> None:
 
 @weather("The first lookup fails")
 @pytest.mark.parametrize("fault", ["SERVFAIL", "REFUSED", "NXDOMAIN", "NODATA", "SILENCE"])
+@pytest.mark.sampled(3)
 async def test_entering_tries_again_until_there_is_an_answer(fault: FaultKind) -> None:
     """
     The pods, or DNS itself, may come up later than their clients.
@@ -251,6 +253,7 @@ async def test_a_flood_of_records_is_refused_whole(port: int | str) -> None:
 # --- several servers
 
 
+@pytest.mark.sampled(3)
 @weather("One of several servers fails")
 @pytest.mark.parametrize("fault", ["SERVFAIL", "REFUSED", "SILENCE", "GARBAGE", "closed"])
 async def test_where_one_server_fails_the_other_is_asked(

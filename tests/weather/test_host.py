@@ -230,6 +230,7 @@ async def test_a_ring_is_cancelled_at_every_step_with_queries_on_the_wire(
         assert at > 5
 
 
+@pytest.mark.sampled(4)
 @weather("A task is cancelled")
 @weather("A ring is closed in the middle of something")
 @pytest.mark.parametrize("how", ["cancelled", "closed"])

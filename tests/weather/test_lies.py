@@ -106,6 +106,7 @@ def adding(service: HeadlessService, *records: str) -> Callable[[Message], Messa
 @weather("NXDOMAIN or an empty answer")
 @pytest.mark.parametrize("port", [8080, "http"])
 @pytest.mark.parametrize("fault", NOTHING)
+@pytest.mark.sampled(4)
 async def test_pods_are_held_while_dns_says_that_there_are_none(
     fault: FaultKind, port: int | str
 ) -> None:
@@ -126,6 +127,7 @@ async def test_pods_are_held_while_dns_says_that_there_are_none(
             assert ring.snapshot is before
 
 
+@pytest.mark.sampled(5)
 @weather("NXDOMAIN or an empty answer")
 @weather("The Service is scaled to zero")
 @pytest.mark.parametrize("port", [8080, "http"])
@@ -289,6 +291,7 @@ async def test_addresses_that_did_not_come_along_are_asked_for() -> None:
 
 @weather("Addresses of SRV targets are missing")
 @pytest.mark.parametrize("fault", ["SERVFAIL", "REFUSED", "SILENCE"])
+@pytest.mark.sampled(4)
 async def test_a_target_without_an_address_is_kept_while_the_server_fails(
     fault: FaultKind,
 ) -> None:
@@ -375,6 +378,7 @@ NO_WAY = {
     ],
     ids=list(NO_WAY),
 )
+@pytest.mark.sampled(5)
 async def test_an_answer_that_leads_to_no_pod_is_an_empty_one(
     records: list[str], external: bool
 ) -> None:
@@ -535,6 +539,7 @@ async def test_addresses_that_no_pod_can_have_get_no_keys(family: str) -> None:
 # --- one family of two
 
 
+@pytest.mark.sampled(5)
 @weather("One family of a dual-stack Service fails")
 @pytest.mark.parametrize("port", [8080, "http"])
 @pytest.mark.parametrize("fault", ["SERVFAIL", "REFUSED", "SILENCE", "GARBAGE"])

@@ -42,6 +42,7 @@ async def test_a_pod_that_becomes_ready_only_receives(port: int | str) -> None:
             assert {after.address for _, after in keys} == {new}
 
 
+@pytest.mark.sampled(3)
 @PORTS
 @weather("A pod is deleted, dies or gets unready")
 @pytest.mark.parametrize("how", ["deleted", "unready"])
