@@ -25,7 +25,7 @@ SEVERAL = ["-n", "4"]
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 
 nox.needs_version = ">=2025.5.1"
-nox.options.sessions = ["lint", "typing", "tests", "e2e"]
+nox.options.sessions = ["lint", "check", "e2e"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 # CI sets this to true by itself, and then a machine with one CPython would fail.
@@ -66,9 +66,28 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def check(session: nox.Session) -> None:
+    """What `typing` and `tests` do, in one environment: to make it takes half a minute."""
+    install(session, "typing")
+    check_types(session)
+    run_short_tests(session)
+
+
+@nox.session(default=False)
 def typing(session: nox.Session) -> None:
     """`mypy --strict` and pyright, both at once."""
     install(session, "typing")
+    check_types(session)
+
+
+@nox.session(default=False)
+def tests(session: nox.Session) -> None:
+    """The tests that need no server and take no time, on the Python that runs nox."""
+    install(session, "test")
+    run_short_tests(session)
+
+
+def check_types(session: nox.Session) -> None:
     environment = {k: v for k, v in {**os.environ, **session.env}.items() if v is not None}
     python = str(Path(session.bin) / "python")
     command = [python, "-m", "pyright", "--pythonpath", python]
@@ -78,10 +97,7 @@ def typing(session: nox.Session) -> None:
         session.error("pyright found something")
 
 
-@nox.session
-def tests(session: nox.Session) -> None:
-    """The tests that need no server and take no time, on the Python that runs nox."""
-    install(session, "test")
+def run_short_tests(session: nox.Session) -> None:
     short = ["-m", "not long", "--hypothesis-profile=quick"]
     session.run("pytest", *NO_SERVERS, *SEVERAL, *short, *session.posargs)
 

@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections import Counter
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,15 +33,21 @@ _DESCRIPTORS = Path("/proc/self/fd")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     Mark as long what the short run leaves out of tests with many cases.
+
+    Where the cases are the two event loops, it has half of the tests on each.
     """
-    seen: Counter[str] = Counter()
+    cases: dict[str, list[pytest.Item]] = {}
     for item in items:
-        sampled = item.get_closest_marker("sampled")
-        if sampled is not None:
-            test = item.nodeid.partition("[")[0]
-            if seen[test] % sampled.args[0]:
+        if item.get_closest_marker("sampled") is not None:
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for test, several in cases.items():
+        sampled = several[0].get_closest_marker("sampled")
+        assert sampled is not None
+        every = min(sampled.args[0], len(several))
+        first = zlib.crc32(test.encode()) % every
+        for number, item in enumerate(several):
+            if number % every != first:
                 item.add_marker("long")
-            seen[test] += 1
 
 
 @pytest.fixture(params=["asyncio", "trio"])

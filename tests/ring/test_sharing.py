@@ -33,7 +33,7 @@ from tests.virtual_time import anyio_backend
 
 __all__ = ["anyio_backend"]
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 
 INTERVAL = RefreshPolicy().interval
 SHORTEST = RefreshPolicy().shortest

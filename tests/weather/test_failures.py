@@ -28,7 +28,7 @@ from tests.weather.rings import (
     until,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 weather = pytest.mark.weather
 
 FAULTS = [

@@ -36,7 +36,7 @@ from tests.weather.rings import (
 )
 from tests.weather.steps import Interrupted
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 weather = pytest.mark.weather
 
 

@@ -32,7 +32,7 @@ from tests.weather.rings import (
     until,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 weather = pytest.mark.weather
 
 Message = dns.message.Message

@@ -11,7 +11,7 @@ from knet import Endpoint, RefreshPolicy
 from knet.testing import HeadlessService
 from tests.weather.rings import WEB, addresses, lookups, picks, ring_at, shown, traffic, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 weather = pytest.mark.weather
 
 PORTS = pytest.mark.parametrize("port", [8080, "http"])

@@ -28,7 +28,7 @@ from tests.fakes import A, B, C, FakeResolver, endpoints
 from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
 from tests.weather.rings import picks, traffic
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 weather = pytest.mark.weather
 
 REAL = {pod.address for pod in (A, B, C)}
