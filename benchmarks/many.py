@@ -28,7 +28,7 @@ import anyio
 import knet
 from benchmarks.refresh import bare_query
 from knet.hashring import HashRing
-from knet.resolver.cares import open_engine
+from knet.resolver.cares import EngineSettings, open_engine
 
 TARGET = 0.4
 EVERY = 0.01
@@ -87,12 +87,12 @@ async def open_rings(
 
 
 @asynccontextmanager
-async def ask_bare(names: Sequence[str], resolver: knet.Resolver) -> AsyncIterator[None]:
+async def ask_bare(names: Sequence[str], nameserver: str) -> AsyncIterator[None]:
     """
     Ask for each of *names* once an interval, and do nothing with what comes.
     """
     interval = knet.RefreshPolicy().interval * (1 + knet.RefreshPolicy().jitter / 2)
-    with open_engine(resolver._engine_settings()) as engine:
+    with open_engine(EngineSettings((nameserver,))) as engine:
         ask = bare_query(engine)
 
         async def repeat(name: str, number: int) -> None:
@@ -158,7 +158,7 @@ async def measure(backend: str, rings: int, seconds: float, server: subprocess.P
 
     async with knet.Ring.static(["10.0.0.1"]) as alone:
         await watch("no ring", alone, idle=True)
-        async with ask_bare(each, resolver):
+        async with ask_bare(each, nameserver):
             await watch("as many bare queries", alone)
     for title, names in (
         (f"{rings} rings, a name each", each),

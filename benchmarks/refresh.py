@@ -23,7 +23,7 @@ from typing import Any
 import anyio
 
 import knet
-from knet.resolver.cares import Engine, _Box, open_engine
+from knet.resolver.cares import Engine, EngineSettings, _Box, open_engine
 
 PODS = 100
 SERVICE = "web.prod.svc.cluster.local"
@@ -74,7 +74,7 @@ async def measure(nameserver: str, rounds: int) -> dict[str, list[float]]:
     async with knet.Ring(
         SERVICE, port=8080, family="ipv4", resolver=resolver, refresh=POLICY
     ) as ring:
-        with open_engine(resolver._engine_settings()) as engine:
+        with open_engine(EngineSettings((nameserver,))) as engine:
             ask = bare_query(engine)
 
             def flush_and_ask() -> Awaitable[object]:

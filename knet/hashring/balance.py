@@ -4,11 +4,10 @@ Bounded imbalance: a table of slots in which nobody owns more than its limit.
 `HashRing(balance=...)` fills its table as ever and has it levelled here before anyone sees it, so
 that a lookup stays one read. The rules are written down in `knet.hashring.hash_ring`, from 6 on.
 
-It works on runs, slots with one owner that follow each other, because from all slots of a run the
-way clockwise is the same. Who owns too much loses the beginnings of its longest runs, where its own
-points are farthest. Giving up other slots (the nearest, or those that a hash of the slot, or of the
-slot and the member, puts last) was tried: it moves a little more keys when members come or go, and
-cuts the runs to pieces.
+It works on runs: neighbouring slots with one owner. All slots of a run have the same way clockwise. A
+member that owns too much gives up the first slots of its longest runs, which lie farthest from its own
+points. Three other choices were tried (the nearest slots; those that sort last by a hash of the slot; by
+a hash of slot and member). Each moved a few more keys on a join or a leave and cut the runs to pieces.
 """
 
 from __future__ import annotations
