@@ -25,6 +25,7 @@ from anyio.lowlevel import current_token
 __all__ = [
     "HostedTask",
     "Lasting",
+    "caller_here",
     "clock_here",
     "is_cancelled",
     "note_open",
@@ -118,6 +119,20 @@ def is_cancelled() -> bool:
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
     return False
+
+
+def caller_here() -> Callable[[Callable[[], object]], object]:
+    """
+    Return what has the event loop that runs here call a function soon, from any thread.
+
+    It raises `RuntimeError` once the loop has ended.
+    """
+    loop = current_token().native_token
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return loop.call_soon_threadsafe
+    import trio  # noqa: PLC0415 - not installed where it is not used
+
+    return trio.lowlevel.current_trio_token().run_sync_soon
 
 
 def clock_here() -> Callable[[], float]:

@@ -120,6 +120,23 @@ class Snapshot:
         """
         return self.placement.share()
 
+    def find(self, text: str) -> Endpoint | None:
+        """
+        Return the endpoint that *text* means, or `None`: of one snapshot, by what a person knows of it.
+
+        Its name, its `"address:port"` (what `str` of it gives), the first label of its hostname
+        (`"web-0"`), or its address, in this order. `None` also where several endpoints fit.
+
+            pod = ring.snapshot.find(os.environ["POD_IP"])
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"an endpoint is found by a str, not by a {type(text).__name__}")
+        for way in (_name, str, _first_label, _address):
+            fitting = [e for e in self.endpoints if way(e) == text]
+            if fitting:
+                return fitting[0] if len(fitting) == 1 else None
+        return None
+
     def diff(self, other: Snapshot) -> Change:
         """
         Return what changes from this snapshot to *other*.
@@ -134,6 +151,18 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"<Snapshot generation={self.generation} endpoints={len(self.endpoints)}>"
+
+
+def _name(endpoint: Endpoint) -> str:
+    return endpoint.name
+
+
+def _first_label(endpoint: Endpoint) -> str | None:
+    return None if endpoint.name == endpoint.address else endpoint.name.partition(".")[0]
+
+
+def _address(endpoint: Endpoint) -> str:
+    return endpoint.address
 
 
 def _unpickle(placement: Placement[Endpoint], generation: int) -> Snapshot:
@@ -182,6 +211,12 @@ class Change:
     def gained(self, endpoint: Endpoint) -> KeySpace:
         """
         Return the keys that *endpoint* has now and did not have before.
+
+        Endpoints are the same if name, address and port are: a pod that came back with another
+        address is another one.
+
+        Raises:
+            TypeError: It is no `Endpoint`; `Snapshot.find` returns the one of a name or an address.
         """
         return KeySpace(endpoint, to=self.after, not_of=self.before)
 
@@ -217,6 +252,11 @@ class KeySpace:
     __slots__ = ("_share", "_whose", "_whose_not", "endpoint")
 
     def __init__(self, endpoint: Endpoint, *, to: Snapshot, not_of: Snapshot) -> None:
+        if not isinstance(endpoint, Endpoint):
+            raise TypeError(
+                f"an Endpoint has keys, not a {type(endpoint).__name__}: "
+                "`snapshot.find(text)` returns the endpoint of a name or an address"
+            )
         self.endpoint = endpoint
         self._whose = to
         self._whose_not = not_of

@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Iterable, Iterator
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from hypothesis import given
@@ -228,3 +228,39 @@ def test_placements_of_different_sizes_are_sampled() -> None:
     coarse, fine = Snapshot(HashRing([A, B], slots=1024)), snapshot(A, B)
 
     assert 0 < coarse.diff(fine).moved < 0.1
+
+
+def test_an_endpoint_is_found_by_what_a_person_knows_of_it() -> None:
+    """
+    Name, address and port, hostname, address; one that fits, or none.
+    """
+    pods = [
+        Endpoint("web-0.web.prod.svc.cluster.local", "10.0.0.1", 80),
+        Endpoint("web-1.web.prod.svc.cluster.local", "10.0.0.2", 80),
+        Endpoint("web-1.other.prod.svc.cluster.local", "10.0.0.2", 81),
+        Endpoint("fd00::1", "fd00::1", 80),
+    ]
+    found = Snapshot(HashRing(pods)).find
+
+    assert (
+        found("web-0.web.prod.svc.cluster.local") == found("web-0") == found("10.0.0.1") == pods[0]
+    )
+    assert found("10.0.0.1:80") == pods[0]
+    assert found("10.0.0.2:81") == pods[2]
+    assert found("[fd00::1]:80") == found("fd00::1") == pods[3]
+    assert found("web-1") is found("10.0.0.2") is None  # two of them
+    assert found("10") is found("") is found("10.0.0.9") is None
+    with pytest.raises(TypeError, match="found by a str, not by a Endpoint"):
+        found(pods[0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["10.0.0.1:80", None, ("a", "10.0.0.1")])
+def test_only_an_endpoint_gains_or_loses_keys(wrong: Any) -> None:
+    """
+    A text would have no keys, silently.
+    """
+    one, two = endpoints(2)
+    change = Change(snapshot(one), snapshot(one, two))
+    for ask in (change.gained, change.lost):
+        with pytest.raises(TypeError, match=r"snapshot\.find"):
+            ask(wrong)

@@ -57,6 +57,10 @@ class RefreshPolicy:
     confirm: int = 2
 
     def __post_init__(self) -> None:
+        for name in ("interval", "min_interval", "jitter", "retry", "max_retry", "empty_hold"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
         for name in ("interval", "min_interval", "retry", "max_retry"):
             value = getattr(self, name)
             if not 0 < value < math.inf:

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from knet import (
     Answer,
+    ConfigError,
     Endpoint,
     Family,
     Protocol,
@@ -147,8 +148,13 @@ async def get(
     """
     Print the *count* most preferred endpoints of each key.
     """
+    make = PLACEMENTS[placing]
+    if target.port is None and getattr(make, "hashes_ports", False):
+        raise ConfigError(
+            f"--placement {placing} hashes addresses with their ports, as the proxy does: add --port"
+        )
     answer = await target.resolve()
-    placement = PLACEMENTS[placing](answer.endpoints)
+    placement = make(answer.endpoints)
     picks = [(key, placement.get_n(key, count)) for key in keys]
     if as_json:
         for key, endpoints in picks:

@@ -32,7 +32,7 @@ from knet.hashring.placement import (
 )
 from knet.hashring.steps import Steps, exhaust
 
-__all__ = ["BasePlacement", "check_placement", "owners", "replacing"]
+__all__ = ["BasePlacement", "check_placement", "needs_ports", "owners", "replacing"]
 
 M = TypeVar("M", bound=Hashable)
 
@@ -47,6 +47,7 @@ class BasePlacement(ABC, Generic[M]):
 
     Attributes:
         hash_bits: A key's hash is in ``[0, 2**hash_bits)``.
+        hashes_ports: Unless *name* says otherwise, an endpoint's port is part of what is hashed.
         _algorithm: What `spec` begins with: a name and a version.
         _options: The names of the constructor's options, without `name`.
     """
@@ -54,6 +55,7 @@ class BasePlacement(ABC, Generic[M]):
     __slots__ = ("__weakref__", "_key_hash", "_members", "_name")
 
     hash_bits: ClassVar[int] = 64
+    hashes_ports: ClassVar[bool] = False
     _algorithm: ClassVar[str]
     _options: ClassVar[tuple[str, ...]] = ()
 
@@ -309,6 +311,16 @@ def _depth(kind: type, name: str) -> float:
     Return how far up the ancestors of *kind* the definition of *name* is.
     """
     return next((depth for depth, base in enumerate(kind.__mro__) if name in vars(base)), inf)
+
+
+def needs_ports(placement: object) -> bool:
+    """
+    Does *placement* hash the ports of its members, so that without one it agrees with nobody?
+    """
+    kind = type(placement)
+    if not (issubclass(kind, BasePlacement) and kind.hashes_ports):
+        return False
+    return cast(BasePlacement[Any], placement)._name is None
 
 
 # Of each method the line to write.

@@ -32,7 +32,7 @@ from knet.errors import (
     RingNotReady,
 )
 from knet.hashring import Placement
-from knet.hosting import clock_here, is_cancelled, wait_in_full
+from knet.hosting import caller_here, clock_here, is_cancelled, wait_in_full
 from knet.promise import Promise
 from knet.question import Question
 from knet.resolver import Answer, Resolver
@@ -90,6 +90,7 @@ class Life:
         "_asked",
         "_body",
         "_build",
+        "_call",
         "_changed",
         "_clock",
         "_empty",
@@ -136,6 +137,7 @@ class Life:
         self._body: weakref.ref[Coroutine[Any, Any, None]] | None = None
         self._token: object = None
         self._clock: Callable[[], float] | None = None
+        self._call: Callable[[Callable[[], object]], object] | None = None
         self._scope: anyio.CancelScope | None = None
         self._lookup: SharedLookup | None = None
         self._lookup_token: object = None
@@ -257,6 +259,22 @@ class Life:
         await coming.wait()
         return await self.first_snapshot()
 
+    def ask_soon(self) -> None:
+        """
+        Ask for a lookup, from any thread, and leave it at that.
+        """
+        if self.has_ended or self._call is None:
+            return
+        try:
+            here = current_token() == self._token
+        except anyio.NoEventLoopError:
+            here = False
+        if here:
+            self._asked.set()
+        else:
+            with suppress(RuntimeError):  # its loop has ended
+                self._call(lambda: self._asked.set())  # noqa: PLW0108 - it is another one later
+
     # --- its beginning and its end
 
     def claim(self) -> None:
@@ -284,6 +302,7 @@ class Life:
         if self._scope is None:
             self._token = current_token()
             self._clock = clock_here()
+            self._call = caller_here()
             self._scope = anyio.CancelScope()
         return self._scope
 

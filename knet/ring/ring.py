@@ -19,7 +19,7 @@ from knet.belief import RefreshPolicy, State
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError, NoEndpoints, RingClosed, RingNotReady
 from knet.hashring import HashRing, Placement
-from knet.hashring.base import check_placement
+from knet.hashring.base import check_placement, needs_ports
 from knet.hashring.hashing import xxh64
 from knet.hosting import HostedTask, note_open
 from knet.promise import Promise
@@ -93,12 +93,22 @@ class Ring:
         ask = asking(source)
         if not isinstance(refresh, RefreshPolicy):
             raise TypeError(f"refresh must be a RefreshPolicy, not {type(refresh).__name__}")
+        if isinstance(start_timeout, bool) or not isinstance(start_timeout, int | float):
+            raise TypeError(
+                "start_timeout must be a number of seconds (math.inf: wait for ever), "
+                f"not {type(start_timeout).__name__}"
+            )
         if not start_timeout > 0:
             raise ConfigError(f"start_timeout must be above 0, got {start_timeout}")
         # Make one without members now. Each later one comes from its `replace`, which keeps the
         # options that the caller gave.
         empty = placement(())
         check_placement(empty)
+        if port is None and isinstance(source, Resolver) and needs_ports(empty):
+            raise ConfigError(
+                f"{type(empty).__name__} hashes addresses with their ports, as the proxy does, and this "
+                "ring has none: write port=8080, the port that the proxy connects to"
+            )
         self._question = question
         self._life = Life(question, source, ask, placement, empty, refresh, start_timeout)
         self._task: HostedTask | None = None
@@ -280,10 +290,10 @@ class Ring:
         """
         Ask DNS now, past every cache, and return the snapshot that stands after the answer.
 
-        For callers that met a refused connection and will not wait for the next lookup. All that
-        ask at the same time share one lookup, and there is at most one in
-        `RefreshPolicy.min_interval`. A pod that is missing from the answer is still kept until
-        that is confirmed.
+        For tests and tools that want to see the answer. A request that met a refused connection has
+        no time for that: `refresh_soon` asks as well and does not wait. All that ask at the same
+        time share one lookup, and there is at most one in `RefreshPolicy.min_interval`. A pod that is
+        missing from the answer is still kept until that is confirmed.
 
         Raises:
             ResolveError: The lookup failed; the ring keeps what it has.
@@ -292,6 +302,17 @@ class Ring:
             RingMisused: This is another event loop than the ring's.
         """
         return await self._life.refresh()
+
+    def refresh_soon(self) -> None:
+        """
+        Ask DNS now, as `refresh` does, without waiting and without raising; from any thread.
+
+        For a request that met a refused connection: it goes on to the next pod of `get_n`, and the
+        ring hears of it meanwhile. On a ring that is starting or has ended it does nothing.
+
+            ring.refresh_soon()
+        """
+        self._life.ask_soon()
 
     def changes(self) -> AsyncIterator[Change]:
         """

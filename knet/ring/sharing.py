@@ -106,6 +106,7 @@ class SharedLookup:
                         f"the resolver of {self._question} returned {type(told).__name__}: write "
                         "`return knet.Answer(endpoints)`"
                     )
+                told = _with_port(told, self._question.port)
             heard = Heard(told, asked_at, anyio.current_time())
             self._last = heard.again()  # an error without its traceback, and all that hangs on it
         finally:
@@ -153,6 +154,23 @@ class Build:
         self.endpoints = endpoints
         self.is_done = False
         self.over: Promise[None] = Promise()
+
+
+def _with_port(answer: Answer, port: int | str | None) -> Answer:
+    """
+    Return *answer* with the port of the question where an endpoint has none.
+    """
+    if not isinstance(port, int) or all(e.port is not None for e in answer.endpoints):
+        return answer
+    filled = (replace(e, port=port) if e.port is None else e for e in answer.endpoints)
+    return Answer(
+        filled,
+        answer.ttl,
+        gap=answer.gap,
+        gap_reason=answer.gap_reason,
+        name=answer.name,
+        ignored=answer.ignored,
+    )
 
 
 _Shared = WeakValueDictionary[tuple[Resolver, Question], SharedLookup]

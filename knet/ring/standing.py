@@ -42,9 +42,10 @@ class RingStats:
         lookups: How many lookups it has taken part in: rings of one name share them.
         failures: How many of them failed, by `ResolveError.kind`.
         consecutive_failures: How many of the last ones failed in a row.
-        last_error: The text of the last failure, on one line and not for long, or `None`.
-        last_success_age: Seconds since an answer last named an endpoint, or `None`.
-        query_seconds: How long the last lookup took, or `None`.
+        last_error: How the last lookup failed, on one line and not for long; `None` after an answer
+            that names somebody.
+        last_success_age: Seconds since an answer last named an endpoint, to the millisecond, or `None`.
+        query_seconds: How long the last lookup took, to the microsecond, or `None`.
     """
 
     state: State
@@ -85,7 +86,7 @@ class Standing:
         query_seconds: How long that took, or `None`.
         lookups: How many there have been.
         failures: How many of them failed, by kind.
-        last_error: How the last one that failed did so, on one line.
+        last_error: How the last ones failed, on one line, if nobody was named since.
         gap: Why endpoints may be missing from the last answer.
         gap_reason: The same for a person.
         ignored: How many records were left out of it.
@@ -147,6 +148,8 @@ class Standing:
             kind = kind if isinstance(kind, str) else ResolveError.kind
             failures = MappingProxyType({**self.failures, kind: self.failures.get(kind, 0) + 1})
             return replace(after, failures=failures, last_error=on_one_line(text_of(told)))
+        if told.endpoints:
+            after = replace(after, last_error=None)
         return replace(after, gap=told.gap, gap_reason=told.gap_reason, ignored=told.ignored)
 
     def after_end(self, why: str) -> Standing:
@@ -161,7 +164,7 @@ class Standing:
         """
         belief, age = self.belief, None
         if belief.resolved_at is not None and now is not None:
-            age = max(0.0, now - belief.resolved_at)
+            age = round(max(0.0, now - belief.resolved_at), 3)
         return RingStats(
             state=self.state,
             endpoints=len(belief.endpoints),
@@ -175,7 +178,7 @@ class Standing:
             consecutive_failures=belief.failures,
             last_error=self.last_error,
             last_success_age=age,
-            query_seconds=self.query_seconds,
+            query_seconds=None if self.query_seconds is None else round(self.query_seconds, 6),
         )
 
     def told_of(self, question: Question) -> str:

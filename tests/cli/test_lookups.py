@@ -226,3 +226,16 @@ def test_ctrl_c_ends_watch_quietly(service: HeadlessService, backend: str) -> No
     process.send_signal(signal.SIGINT)
 
     assert finish(process) == (130, "", "")
+
+
+@pytest.mark.parametrize("placing", ["envoy", "envoy-maglev", "grpc", "nginx"])
+def test_a_placement_that_hashes_ports_wants_one(service: HeadlessService, placing: str) -> None:
+    """
+    Picks without a port would be nobody's.
+    """
+    asked = ("get", "web.prod", "alice", "--nameserver", service.nameserver, "--placement", placing)
+    refused = run(*asked)
+
+    assert refused.exit_code == 2
+    assert "add --port" in refused.stderr
+    assert run(*asked, "--port", "8080").exit_code == 0

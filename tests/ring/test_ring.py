@@ -37,6 +37,7 @@ from knet import (
     StaticResolver,
 )
 from knet.hashring import HashRing
+from knet.hashring.proxies import EnvoyMaglev, EnvoyRing, GrpcRing, NginxRing
 from tests.fakes import A, B, C, FakeResolver, endpoints
 from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
 from tests.waiting import until_state
@@ -1267,3 +1268,74 @@ async def test_stats_are_there_for_every_thread_and_for_json() -> None:
         assert stats.last_success_age == pytest.approx(2, abs=0.01)
         assert json.loads(json.dumps(stats.as_dict())) == stats.as_dict()
         assert set(stats.as_dict()) >= {"state", "lookups", "failures", "held"}
+
+
+# --- asking without waiting
+
+
+async def test_asking_soon_neither_waits_nor_raises() -> None:
+    """
+    Before the start, during it, in a failure, from another thread, and after the end.
+    """
+    resolver = FakeResolver(A)
+    ring = ring_of(resolver)
+    ring.refresh_soon()
+    async with ring:
+        await anyio.sleep(2)
+        resolver.answer(B)
+        ring.refresh_soon()
+        await settle()
+        assert ring.snapshot.endpoints == (A, B)
+        await anyio.sleep(2)
+        resolver.outcome = ServerFailure("SERVFAIL")
+        asked = len(resolver.asked)
+        in_a_thread(ring.refresh_soon)
+        with anyio.fail_after(1):
+            await ring.wait_for("stale")
+        assert len(resolver.asked) == asked + 1
+    ring.refresh_soon()
+    in_a_thread(ring.refresh_soon)
+
+
+async def test_an_error_that_is_over_is_not_told_any_more() -> None:
+    """
+    The counters stay.
+    """
+    resolver = FakeResolver(A)
+    async with ring_of(resolver) as ring:
+        resolver.outcome = ServerFailure("SERVFAIL from 10.96.0.10")
+        await until_state(ring, "stale")
+        assert ring.stats().last_error == "SERVFAIL from 10.96.0.10"
+        resolver.answer(A)
+        await until_state(ring, "fresh")
+        assert ring.stats().last_error is None
+        assert ring.stats().failures["servfail"] > 0
+        assert len(repr(ring.stats().last_success_age)) < 8
+
+
+# --- ports
+
+
+async def test_the_port_of_the_ring_fills_what_has_none() -> None:
+    """
+    A resolver may know addresses only.
+    """
+    bare = StaticResolver(["10.0.0.1", "10.0.0.2:9090"])
+    async with Ring("web.prod", port=8080, resolver=bare) as ring:
+        assert [str(e) for e in ring.snapshot.endpoints] == ["10.0.0.1:8080", "10.0.0.2:9090"]
+    async with Ring("web.prod", resolver=bare) as ring:
+        assert [str(e) for e in ring.snapshot.endpoints] == ["10.0.0.1", "10.0.0.2:9090"]
+
+
+@pytest.mark.parametrize("kind", [EnvoyRing, EnvoyMaglev, GrpcRing, NginxRing])
+def test_a_placement_that_hashes_ports_needs_one(kind: Any) -> None:
+    """
+    Without, its picks are not those of the proxy; where the names are the caller's, they are.
+    """
+    for make in (kind, functools.partial(kind), lambda pods: kind(pods)):  # noqa: PLW0108
+        with pytest.raises(ConfigError, match=f"{kind.__name__} hashes addresses .* write port="):
+            Ring("web.prod", placement=make)
+        Ring("web.prod", placement=make, port=8080)
+        Ring("web.prod", placement=make, port="http")
+    Ring("web.prod", placement=functools.partial(kind, name=lambda pod: pod.name))
+    Ring.static(["10.0.0.1:80"], placement=kind)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from knet import Change, KnetError, RefreshPolicy, ResolveError, Resolver, Ring, Snapshot
+from knet import Change, KnetError, RefreshPolicy, Resolver, Ring, Snapshot
 from knet.cli.demo.pods import PORT, Fleet, ask, short
 from knet.cli.demo.screen import Scene, View
 from knet.cli.demo.verdict import Act
@@ -183,7 +183,7 @@ class _Stage:
                 tally.unanswered += 1
                 self._scene.unanswered += 1
                 if asks:
-                    await self._ask_again()
+                    self._ring.refresh_soon()
             elif name != short(endpoint):
                 tally.wrong += 1
                 self._scene.wrong += 1
@@ -192,15 +192,6 @@ class _Stage:
                 tally.answered += 1
                 self._scene.requests[name] += 1
             await anyio.sleep(_REST)
-
-    async def _ask_again(self) -> None:
-        """
-        What a caller does who met a dead pod: have DNS asked now.
-        """
-        try:
-            await self._ring.refresh()
-        except ResolveError:
-            return  # the ring goes on with what it has, and so does the caller
 
     async def _keep_drawing(self) -> None:
         while True:
@@ -303,7 +294,7 @@ class _Stage:
     async def kill_and_ask(self) -> None:
         seconds = await self._kill("web-2")
         self._notes.append(
-            f"With `await ring.refresh()` after a refused connection, it took {seconds:.2f} s."
+            f"With `ring.refresh_soon()` after a refused connection, it took {seconds:.2f} s."
         )
 
     async def _kill(self, name: str) -> float:

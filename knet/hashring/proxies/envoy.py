@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from math import ceil
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from knet.errors import ConfigError
 from knet.hashring.hashing import xxh64
@@ -75,6 +75,7 @@ class EnvoyRing(Continuum[M]):
 
     __slots__ = ("_hash", "_max_size", "_min_size")
 
+    hashes_ports: ClassVar[bool] = True
     _algorithm = "envoy-ring/1"
     _options = ("min_size", "max_size", "hash")
 
@@ -136,6 +137,7 @@ class EnvoyMaglev(Maglev[M]):
 
     __slots__ = ()
 
+    hashes_ports: ClassVar[bool] = True
     _algorithm = "envoy-maglev/1"
 
     @staticmethod

@@ -8,7 +8,7 @@ gRPC core; checked against picks of gRPC core 1.85.1 and the facts in its unit t
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from knet.hashring.hashing import xxh64
 from knet.hashring.placement import Entry, check_count
@@ -71,6 +71,7 @@ class GrpcRing(Continuum[M]):
 
     __slots__ = ("_cap", "_max_size", "_min_size")
 
+    hashes_ports: ClassVar[bool] = True
     _algorithm = "grpc-ring/1"
     _options = ("min_size", "max_size", "cap")
 

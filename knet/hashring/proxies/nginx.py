@@ -63,6 +63,7 @@ class NginxRing(Continuum[M]):
     __slots__ = ()
 
     hash_bits: ClassVar[int] = 32
+    hashes_ports: ClassVar[bool] = True
     _algorithm = "nginx/1"
 
     def __init__(
