@@ -20,6 +20,10 @@ What c-ares does behind one's back, and what is done about it here:
   belongs to the process that made it; another process makes its own. Nor does pycares's thread
   survive that tears closed channels down, so a forked process opens each engine once for each event
   loop, and keeps it to its end. To revive that thread would tear down what is the parent's.
+- It keeps a connection for as long as queries come, also one that swallows them: the TCP connection to
+  a server whose node died, or a UDP socket whose port some firewall has forgotten. So after a query that
+  timed out `Engine.reconnect` takes another channel, which has no connection yet. The old one is closed
+  when the last of its queries has ended, so nobody else's is lost.
 - Its callback runs in its own thread and holds the channel's lock: it may only leave a note.
 - More than a few hundred queries at once overflow a UDP socket's buffer: at most 64 fly.
 """
@@ -138,6 +142,7 @@ class Engine:
         flying: What it is asking at the moment, and how often.
         driver: What talks to c-ares on this loop.
         most_cached: How many names c-ares may have in its cache, at 1.7 KB or more each.
+        reconnections: How often its connections were given up because a query timed out.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -147,16 +152,20 @@ class Engine:
         self.cached: set[Key] = set()
         self.flying: Counter[Key] = Counter()
         self.most_cached = 20_000
+        self.reconnections = 0
         self._free = anyio.Semaphore(IN_FLIGHT, fast_acquire=True)
-        loop = current_token().native_token
-        self.driver: _Driver = (
-            _AsyncioDriver(settings, loop)
-            if isinstance(loop, asyncio.AbstractEventLoop)
-            else _TrioDriver(settings)
-        )
+        self.driver = self._new_driver()
+        # Whose queries have not ended, the current one and those that were given up.
+        self._in_flight: Counter[_Driver] = Counter()
         _open_engines.add(self)
         for tell in on_open:
             tell(self)
+
+    def _new_driver(self) -> _Driver:
+        loop = current_token().native_token
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            return _AsyncioDriver(self.settings, loop)
+        return _TrioDriver(self.settings)
 
     @property
     def is_ours(self) -> bool:
@@ -173,6 +182,18 @@ class Engine:
         self.driver.set_servers(self.settings.nameservers)
         self.cached.clear()
 
+    def reconnect(self) -> None:
+        """
+        Give up every connection: what is asked from now on goes over new ones.
+        """
+        retired = [driver for driver in self._in_flight if driver is not self.driver]
+        if len(retired) >= _MOST_RETIRED:
+            return  # nobody answers at all
+        old, self.driver = self.driver, self._new_driver()
+        self.reconnections += 1
+        self.cached.clear()
+        self._close_if_done(old)
+
     async def ask(self, name: str, type: QueryType) -> Sections:
         """
         Ask for the records of *type* at *name*, which ends in a dot; never answer from the cache.
@@ -188,11 +209,12 @@ class Engine:
             return await self._query(name, type)
 
     async def _query(self, name: str, type: QueryType, *, flush: bool = False) -> Sections:
-        box = _Box(functools.partial(self._landed, (name, type)))
+        driver = self.driver
+        box = _Box(functools.partial(self._landed, (name, type), driver))
         try:
             if flush:
                 self.flush()
-            self.driver.ask(name, type, box)
+            driver.ask(name, type, box)
         except RuntimeError as error:
             raise ResolverClosed(
                 f"cannot ask for {name} {type}: the resolver was closed"
@@ -200,6 +222,7 @@ class Engine:
         except pycares.AresError as error:  # refused before it was sent
             raise self._error(name, type, error.args[0] if error.args else 0) from error
         self.flying[name, type] += 1
+        self._in_flight[driver] += 1
         with anyio.move_on_after(self.settings.deadline):
             await box.full.wait()
         # Look into the box before calling it a timeout: the answer may have come while the loop was
@@ -208,12 +231,19 @@ class Engine:
             return Sections(
                 await _records(box.result.answer), await _records(box.result.additional)
             )
+        # Many queries may time out on one dead connection, and the first of them is enough. One that was
+        # sent before says nothing about the connections that are there now.
+        if box.code in _TIMED_OUT and driver is self.driver and self.users:
+            with suppress(pycares.AresError):  # there is no means for another one
+                self.reconnect()
         raise self._error(name, type, box.code)
 
-    def _landed(self, key: Key) -> None:
+    def _landed(self, key: Key, driver: _Driver) -> None:
         """
         Note that c-ares is done with a query, also one that nobody waits for any more.
         """
+        self._in_flight[driver] -= 1
+        self._close_if_done(driver)
         self.flying[key] -= 1
         if not self.flying[key]:
             del self.flying[key]
@@ -227,7 +257,14 @@ class Engine:
         dropped as it is.
         """
         if self.is_ours:
-            self.driver.close()
+            for driver in {self.driver, *self._in_flight}:
+                driver.close()
+
+    def _close_if_done(self, driver: _Driver) -> None:
+        if not self._in_flight[driver]:
+            del self._in_flight[driver]
+            if driver is not self.driver:
+                driver.close()
 
     def leave_to_parent(self) -> None:
         """
@@ -236,7 +273,8 @@ class Engine:
         The finalisers of aiodns and pycares would do that at a time when pycares may be gone already.
         So it gets a reference that nobody gives back.
         """
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.driver))
+        for driver in {self.driver, *self._in_flight}:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(driver))
 
     def _error(self, name: str, type: QueryType, code: int | None) -> ResolveError:
         servers = self.settings.nameservers
@@ -263,6 +301,14 @@ _ERRORS: dict[int, tuple[type[ResolveError], str]] = {
     pycares.errno.ARES_ECANCELLED: (ResolverClosed, "the channel to {} was closed"),
     pycares.errno.ARES_EDESTRUCTION: (ResolverClosed, "the channel to {} was closed"),
 }
+
+
+# Channels that were given up and wait for the end of their queries; each is a thread. A query ends within
+# some deadlines of the time-out, so more than a few mean that nobody answers.
+_MOST_RETIRED = 4
+
+# c-ares says so, or says nothing.
+_TIMED_OUT = (None, pycares.errno.ARES_ETIMEOUT)
 
 
 # --- which engine
