@@ -78,3 +78,20 @@ def test_a_traceback_of_ours_is_not_taken_for_the_hosts() -> None:
 
     assert judge(kind, "asyncio", 1, "ready\n", mine).is_clean
     assert not judge(kind, "asyncio", 1, "ready\n", ours + mine).is_clean
+
+
+def test_an_interrupt_that_the_interpreter_dropped_is_no_noise() -> None:
+    """
+    It says so itself, and the program is interrupted once more.
+    """
+    dropped = (
+        "Exception ignored in: <function WeakSet.__init__.<locals>._remove at 0x7f54d73c8e90>\n"
+        "Traceback (most recent call last):\n"
+        '  File "_weakrefset.py", line 39, in _remove\n'
+        "    def _remove(item, selfref=ref(self)):\n"
+        '  File "trio/_core/_ki.py", line 262, in handler\n'
+        "    raise KeyboardInterrupt\n"
+        "KeyboardInterrupt: \n"
+    )
+
+    assert judge(Kind(lambda: None), "trio", 0, "ready\n", dropped) == Outcome()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ _PATIENCE = 20.0
 
 _UNCLOSED = warning("unclosed <Ring ")
 
+_DROPPED = r"Exception ignored in: .*_remove.*\n(?:Traceback .*\n)?(?: .*\n)+KeyboardInterrupt:? *\n(?:\n)?"
 _ADVICE = r"\w+Warning: Enable tracemalloc .*\n"
 
 
@@ -106,12 +108,27 @@ def watch(name: str, backend: str, where: Servers, flags: tuple[str, ...] = WARN
             if select.select([process.stdout], [], [], _PATIENCE)[0]:
                 first = process.stdout.readline()
                 process.send_signal(kind.sent)
-        out, errors = process.communicate(timeout=_PATIENCE)
+        out, errors = _communicate(process, kind)
     except subprocess.TimeoutExpired:
         process.kill()
         out, errors = process.communicate()
         return Outcome(hung=True, noise=errors)
     return judge(kind, backend, process.returncode, first + out, errors)
+
+
+def _communicate(process: subprocess.Popen[str], kind: Kind) -> tuple[str, str]:
+    """
+    Wait for the end of a program; where an interrupt shows no effect, press Ctrl-C once more.
+
+    The interpreter drops a KeyboardInterrupt that happens to hit a finaliser, and says so.
+    """
+    try:
+        return process.communicate(timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        if kind.sent != signal.SIGINT:
+            raise
+        process.send_signal(signal.SIGINT)
+        return process.communicate(timeout=_PATIENCE)
 
 
 def judge(kind: Kind, backend: str, code: int, out: str, errors: str) -> Outcome:
@@ -129,6 +146,6 @@ def judge(kind: Kind, backend: str, code: int, out: str, errors: str) -> Outcome
     elif out.split() != ["ready", *kind.prints.split()]:
         wrong = f"printed {out!r}"
     noise, warnings = re.subn(_UNCLOSED, "", errors)
-    for pattern in (_ADVICE, *says):
+    for pattern in (_ADVICE, _DROPPED, *says):
         noise = re.sub(rf"^{pattern}", "", noise, flags=re.MULTILINE)
     return Outcome(crashed, False, wrong, noise.strip(), warnings)
