@@ -49,6 +49,8 @@ class Endpoint:
             and self.address.__class__ is str
             and self.name
             and self.address
+            and self.address.count(":") != 1
+            and self.address[0] != "["
             and (self.port is None or (self.port.__class__ is int and 0 < self.port < 65536))
             and self.weight == 1
         ):
@@ -81,6 +83,12 @@ def _check(endpoint: Endpoint) -> None:
             raise TypeError(f"an endpoint's {what} must be a str, not {type(text).__name__}")
         if not text:
             raise ConfigError(f"an endpoint's {what} must not be empty")
+    address = endpoint.address
+    if address.count(":") == 1 or address.startswith("["):
+        raise ConfigError(
+            f"an endpoint's address must have no port and no brackets, got {address[:80]!r}: write "
+            'Endpoint(name, "10.0.0.1", 8080) or Endpoint(name, "fd00::1", 8080)'
+        )
     port, weight = endpoint.port, endpoint.weight
     if port is not None:
         if type(port) is not int:

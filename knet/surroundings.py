@@ -43,6 +43,9 @@ _MAX_SEARCH = 32
 # How many characters of a file in /etc are read. No cluster writes a fiftieth of it.
 MAX_FILE = 65_536
 
+# As for the C library, the address that stands for any is this host's.
+_THIS_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound there
+
 _SCOPE = re.compile(r"[a-z0-9._-]{1,15}", re.ASCII | re.IGNORECASE)  # as long as Linux allows
 
 
@@ -69,7 +72,8 @@ def surroundings_from(resolv_conf: str, namespace: str | None = None) -> Surroun
     Return what the text of a `resolv.conf` and of the service account's `namespace` file tell.
 
     kubelet writes `search <namespace>.svc.<zone> svc.<zone> <zone> ...`; those three give the
-    namespace and the zone, the rest is kept in order. Of the nameservers the first three count.
+    namespace and the zone, the rest is kept in order. Of the nameservers the first three different
+    ones count.
     """
     search: list[str] = []
     written: list[str] = []
@@ -78,7 +82,7 @@ def surroundings_from(resolv_conf: str, namespace: str | None = None) -> Surroun
         if words[0] in ("search", "domain"):
             written = words[1:]  # resolv.conf(5): the last one wins
         elif words[0] == "nameserver" and len(words) > 1 and _is_server(words[1]):
-            servers.append(words[1])
+            servers.append(_THIS_HOST.get(words[1], words[1]))
     for word in written:
         with suppress(ConfigError):
             search.append(check_name(word, "search").removesuffix("."))
@@ -101,7 +105,9 @@ def surroundings_from(resolv_conf: str, namespace: str | None = None) -> Surroun
     with suppress(ConfigError):
         found = check_name((namespace or "").strip(), "namespace").removesuffix(".")
     rest_of_search = tuple(d for d in search if d not in own)
-    return Surroundings(found, zone, rest_of_search, tuple(islice(servers, _MAX_SERVERS)))
+    # The same one twice would be asked twice.
+    different = tuple(islice(dict.fromkeys(servers), _MAX_SERVERS))
+    return Surroundings(found, zone, rest_of_search, different)
 
 
 def read_surroundings(resolv_conf: str | Path) -> Surroundings:

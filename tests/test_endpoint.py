@@ -120,3 +120,12 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_name(
 ) -> None:
     with pytest.raises(TypeError, match=said):
         Endpoint(**{"name": "a", "address": "10.0.0.1", **values})
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:80", "[fd00::1]", "[fd00::1]:80", "web-0:80"])
+def test_an_address_has_no_port_and_no_brackets(address: str) -> None:
+    """
+    It would be written with two ports, and connected to never.
+    """
+    with pytest.raises(ConfigError, match=r"no port and no brackets.*write Endpoint\(name"):
+        Endpoint("a", address)

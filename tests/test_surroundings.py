@@ -81,3 +81,12 @@ def test_a_program_under_test_is_surrounded_by_what_it_is_told() -> None:
         with surrounded_by(two):
             assert surroundings_here() is two
         assert surroundings_here() is one
+
+
+def test_each_nameserver_is_asked_once_and_any_means_this_host() -> None:
+    """
+    As the C library reads the file, but for the repetitions.
+    """
+    text = "nameserver 0.0.0.0\nnameserver 10.0.0.1\nnameserver 10.0.0.1\nnameserver ::\nnameserver 10.0.0.2"
+
+    assert surroundings_from(text).nameservers == ("127.0.0.1", "10.0.0.1", "::1")

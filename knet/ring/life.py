@@ -403,7 +403,7 @@ class Life:
             if isinstance(error, ResolveError):
                 why = f"its start failed: {text_of(error)}"
             elif isinstance(error, anyio.get_cancelled_exc_class()):
-                why = "its task was cancelled"
+                why = "its task was cancelled, as at the end of an event loop"
             else:
                 why = f"it was ended by {shown_object(error)}"
             raise
