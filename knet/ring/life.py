@@ -236,11 +236,11 @@ class Life:
             return state
         if self.standing.ended is not None:
             raise RingClosed(f"{self!r}: {self.standing.ended}")
-        if self._is_claimed:
-            await self._begun()
         waiter: Promise[State] = Promise()
         self._waiting[waiter] = states
         try:
+            if self._is_claimed:
+                await self._begun()
             return await waiter.wait()
         finally:
             self._waiting.pop(waiter, None)

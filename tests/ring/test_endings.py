@@ -432,3 +432,28 @@ async def test_closing_is_complete_also_where_it_is_cancelled_natively() -> None
         await closing
     assert ring.state == "closed"
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("knet")]
+
+
+async def test_a_state_that_comes_while_a_life_begins_is_told() -> None:
+    """
+    Who waits from the moment of `run()` on misses nothing.
+    """
+    ring = ring_of(FakeResolver(A))
+    body = ring.run()
+    heard: list[str] = []
+
+    async def listen() -> None:
+        heard.append(await ring.wait_for("fresh"))
+
+    async def host() -> None:
+        await body
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        await anyio.sleep(0.5)
+        tasks.start_soon(host)
+        with anyio.fail_after(5):
+            while not heard:
+                await anyio.sleep(0.1)
+        await ring.aclose()
+    assert heard == ["fresh"]
