@@ -150,15 +150,22 @@ class BasePlacement(ABC, Generic[M]):
     def replacing(self, members: Iterable[M]) -> Generator[None, None, Self]:
         """
         Do the work of `replace`, yielding after about every 0.1 ms of it; return the placement.
+
+        Raises:
+            TypeError: A subclass keeps attributes of its own, such as a cache or a copy of the
+                members; only its own `replace` can tell what becomes of them.
         """
+        if own := getattr(self, "__dict__", None):
+            kind = self.__class__.__name__
+            raise TypeError(
+                f"{kind} keeps attributes of its own ({', '.join(own)}), so that a change of members "
+                f"needs its word: write `def replace(self, members, /)`, which returns a {kind}"
+            )
         other = self.__class__.__new__(self.__class__)
         for option in self._options:
             setattr(other, f"_{option}", getattr(self, f"_{option}"))
         other._key_hash = self._key_hash
         other._name = self._name
-        # What a user's subclass keeps in attributes of its own goes along.
-        if hasattr(self, "__dict__"):
-            vars(other).update(vars(self))
         yield from other._build(members)
         return other
 

@@ -6,6 +6,7 @@ own pick as they say, keep their type, and are compared honestly.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
+from functools import partial
 from typing import Any, Self
 
 import pytest
@@ -30,21 +31,33 @@ class Lower(HashRing[Endpoint]):
         return super().get(key.lower())
 
 
-class Salted(HashRing[Endpoint]):
+class Caching(HashRing[Endpoint]):
     """
-    A subclass with an attribute of its own.
+    A subclass with attributes of its own, and a `replace` that knows what becomes of them.
     """
 
-    salt = ""
+    def __init__(self, members: Iterable[Endpoint] = (), *, salt: str = "") -> None:
+        super().__init__(members)
+        self.salt = salt
+        self.cache: dict[str | bytes, Endpoint] = {}
 
     def get(self, key: str | bytes) -> Endpoint:
-        return super().get(f"{self.salt}{key!r}")
+        if key not in self.cache:
+            self.cache[key] = super().get(f"{self.salt}{key!r}")
+        return self.cache[key]
+
+    def replace(self, members: Iterable[Endpoint]) -> Self:
+        return type(self)(members, salt=self.salt)
 
 
-def salted(members: Iterable[Endpoint]) -> Salted:
-    ring = Salted(members)
-    ring.salt = "pepper"
-    return ring
+class Forgetful(HashRing[Endpoint]):
+    """
+    The same without, so that a cache would go on with pods that are gone.
+    """
+
+    def __init__(self, members: Iterable[Endpoint] = ()) -> None:
+        super().__init__(members)
+        self.cache: dict[str, Endpoint] = {}
 
 
 class Replacing(HashRing[Endpoint]):
@@ -113,7 +126,16 @@ class Own:
         return Own(members)
 
 
-MAKERS: list[Any] = [Lower, salted, Replacing, Wrapped, Own, HashRing, Maglev, Rendezvous]
+MAKERS: list[Any] = [
+    Lower,
+    partial(Caching, salt="pepper"),
+    Replacing,
+    Wrapped,
+    Own,
+    HashRing,
+    Maglev,
+    Rendezvous,
+]
 
 
 @pytest.mark.anyio
@@ -234,6 +256,10 @@ class Raising(Own):
         (Streamed(), r"walk of Streamed .* not be awaited"),
         (Homeless(), "Homeless has no members: write"),
         (OfAnotherType(), "replace of OfAnotherType must return a OfAnotherType .* returned a Own"),
+        (
+            Forgetful(),
+            r"raised TypeError.*Forgetful keeps attributes of its own \(cache\).*write `def rep",
+        ),
         (Raising(), "replace of Raising must .* also of none, and raised ZeroDivisionError"),
         ({}, "dict has no get_n: write"),
         (None, "NoneType has no get: write"),
@@ -263,3 +289,14 @@ def test_a_placement_that_turns_into_another_is_refused_later_too() -> None:
     check_placement(turning)
     with pytest.raises(TypeError, match="returned a Own"):
         exhaust(replacing(turning, FEW))
+
+
+def test_attributes_of_a_subclass_are_not_carried_over_in_silence() -> None:
+    """
+    A cache would name members that are gone.
+    """
+    ring = Forgetful(FEW)
+    with pytest.raises(TypeError, match="needs its word"):
+        ring.replace(MORE)
+    with pytest.raises(TypeError, match="needs its word"):
+        exhaust(ring.replacing(MORE))
