@@ -99,7 +99,8 @@ async def test_what_only_looks_like_a_method_will_do() -> None:
     """
 
     class Partial:
-        resolve = functools.partial(Exact.resolve, Exact())
+        def __init__(self) -> None:
+            self.resolve = functools.partial(Exact.resolve, Exact())
 
     mock = AsyncMock()
     mock.resolve = AsyncMock(return_value=Answer([A]))
