@@ -38,6 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
+        # Of those with real servers one in ten, whatever their cases are.
+        if "e2e" in item.path.parts and zlib.crc32(item.nodeid.encode()) % 10:
+            item.add_marker("long")
         if item.get_closest_marker("sampled") is not None:
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for test, several in cases.items():
