@@ -52,6 +52,8 @@ INSIDE = {
         "placement",
         "base",
         "balance",
+        "points",
+        "patch",
         "hash_ring",
         "maglev",
         "rendezvous",

@@ -69,12 +69,13 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from itertools import compress, islice, repeat
 from math import floor
 from operator import is_not
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from knet.errors import ConfigError
 from knet.hashring.balance import check_balance, level, limits_of, run_starts
 from knet.hashring.base import BasePlacement
 from knet.hashring.hashing import encode_key, xxh64
+from knet.hashring.patch import Difference, Patch, difference, hops_of
 from knet.hashring.placement import (
     Entry,
     check_count,
@@ -82,6 +83,7 @@ from knet.hashring.placement import (
     no_members,
     sorted_entries,
 )
+from knet.hashring.points import Points, upper_bytes
 
 __all__ = ["HashRing", "check_options", "point_count", "shift_of"]
 
@@ -106,8 +108,6 @@ _MEMBERS_PER_SLICE = 128
 _SLOTS_PER_STEP = 16
 # Up to this many members of `get_n` are told apart by comparing each with each.
 _FEW_MEMBERS = 8
-# The hops from the last 255 slots of a run to the next one; from further back a hop is 255 slots.
-_HOPS = bytes(range(255, 0, -1))
 
 
 class HashRing(BasePlacement[M]):
@@ -122,9 +122,12 @@ class HashRing(BasePlacement[M]):
 
     With `balance=1.1` no member has more than 1.1 times its fair share of the key space; without it the
     busiest of 10 to 100 equal ones has 1.2 times as much. Lookups take as long, a build two or three
-    times as long, and some keys move that need not: a leave or a join moves no more than without it up to 10
+    times as long and is needed for every change, and some keys move that need not: a leave or a join moves no more than without it up to 10
     members, 1.1 times as much at 100 and 1.2 times at 300; at 1 000 it is 1.5 times, or 1.2 with
     `slots=2**18`, or 1.1 with `points=512` too.
+
+    `replace` costs what changes, not what the ring holds, as long as few members come or go and there is
+    no `balance`.
 
     Immutable, hashable, and picklable if its members are (and `name`, where given); a pickle holds
     the members and rebuilds the ring. A ring without members is legal and raises `NoEndpoints` when
@@ -154,6 +157,7 @@ class HashRing(BasePlacement[M]):
         "_shift",
         "_slots",
         "_table",
+        "_where",
     )
 
     _algorithm = "hashring/1"
@@ -173,6 +177,8 @@ class HashRing(BasePlacement[M]):
     # How many members own a slot, and those that have points and own none.
     _owners: int
     _landless: tuple[M, ...]
+    # Where the points are, for a change of few members; None where any change takes a full build.
+    _where: Points | None
 
     def __init__(
         self,
@@ -347,14 +353,22 @@ class HashRing(BasePlacement[M]):
         self._hops = None
         self._owners = 0
         self._landless = ()
+        self._where = None
         yield
         if not pointed:
             return
         fill = _table_by_runs if total <= self._few_points else _table_by_minima
-        hop = total * self._slots_per_hop <= self._slots
+        hop = self._hops_with(total)
         starts = array("I") if hop or self._balance is not None else None
-        self._table, landed = yield from fill(pointed, self._slots, starts)
-        if starts is not None and self._balance is not None:
+        self._table, landed, upper = yield from fill(pointed, self._slots, starts)
+        if self._balance is None:
+            counts = array("I", [point_count(entry, self._points) for entry in entries])
+            yield
+            self._where = Points(
+                b"".join([high for high, _ in upper]), b"".join([low for _, low in upper]), counts
+            )
+            yield
+        elif starts is not None:
             entries = [entry for entry, _ in pointed]
             limits = yield from limits_of(entries, self._slots, self._balance)
             owned = yield from level(
@@ -371,10 +385,72 @@ class HashRing(BasePlacement[M]):
             [entry.member for (entry, _), owns in zip(pointed, landed, strict=True) if not owns]
         )
 
+    def _hops_with(self, total: int) -> bool:
+        """
+        Whether runs are so long that hops over them pay, with so many points in all.
+        """
+        return total * self._slots_per_hop <= self._slots
+
+    @classmethod
+    def _most_changes(cls, members: int) -> int:
+        """
+        Return up to how many changes of so many members a patch is faster; a leave counts as two.
+        """
+        return min(members // 4, 8 + members // 30)
+
+    def _build_on(self, before: Self, members: Iterable[M]) -> Generator[None, None, None]:
+        where, change = before._where, None
+        if where is not None and not isinstance(members, (str, bytes)):
+            members = tuple(members)
+            change = yield from self._difference(before._members, members, where)
+        # A patch cannot begin to hop.
+        if (
+            where is None
+            or change is None
+            or (before._hops is None and self._hops_with(change.total))
+        ):
+            yield from self._build(members)
+            return
+        patch = Patch(
+            before._table,
+            before._hops if self._hops_with(change.total) else None,
+            before._members,
+            before._landless,
+            where,
+            self._name or self._default_name,
+        )
+        yield
+        for old, new in change.swapped:
+            yield from patch.swap(old, new)
+        yield from patch.leave(change.gone)
+        for member, count in change.come:
+            yield from patch.join(member, count)
+        yield from patch.finish()
+        self._shift = before._shift
+        self._table = patch.table
+        self._hops = None if patch.hops is None else bytes(patch.hops)
+        self._members = tuple(patch.members)
+        self._landless = patch.landless
+        self._where = patch.points
+        counts = patch.points.counts
+        self._owners = len(counts) - counts.count(0) - len(patch.landless)
+
+    def _difference(
+        self, before: tuple[M, ...], after: tuple[M, ...], where: Points
+    ) -> Generator[None, None, Difference[M] | None]:
+        return difference(
+            before,
+            after,
+            where.counts,
+            name=self._name or self._default_name,
+            count_of=lambda entry: point_count(entry, self._points),
+            most=self._most_changes(len(before)),
+        )
+
 
 def _table_by_runs(
     pointed: list[tuple[Entry[M], int]], slots: int, starts: array[int] | None
-) -> Generator[None, None, tuple[list[M], bytearray]]:
+) -> Generator[None, None, tuple[list[M], bytearray, list[tuple[bytes, bytes]]]]:
     """
     Make the table run by run from all points in order, while they are few.
 
@@ -384,15 +460,20 @@ def _table_by_runs(
         starts: Gets slot 0 and all slots that have another owner than the slot before, ascending.
 
     Returns:
-        The table, and a 1 for each of *pointed* that owns a slot, else a 0.
+        The table; a 1 for each of *pointed* that owns a slot, else a 0; and the two upper bytes of all
+        points, by member and seed, in pieces.
     """
     shift = shift_of(slots)
     owner_of: dict[int, int] = {}
+    upper: list[tuple[bytes, bytes]] = []
     # Backwards, so that of two equal points the name that sorts first is written last.
     for index in range(len(pointed) - 1, -1, -1):
         entry, count = pointed[index]
-        owner_of.update(dict.fromkeys(map(xxh64, repeat(entry.name), range(count)), index))
+        points = list(map(xxh64, repeat(entry.name), range(count)))
+        owner_of.update(dict.fromkeys(points, index))
+        upper.append(upper_bytes(points))
         yield
+    upper.reverse()
     ordered = sorted(owner_of)
     yield
     table: list[Any] = [None] * slots
@@ -417,12 +498,12 @@ def _table_by_runs(
     table[low:] = table[:1] * (slots - low)
     if starts is not None and low < slots and table[low] is not table[low - 1]:
         starts.append(low)
-    return table, landed
+    return table, landed, upper
 
 
 def _table_by_minima(
     pointed: list[tuple[Entry[M], int]], slots: int, starts: array[int] | None
-) -> Generator[None, None, tuple[list[M], bytearray]]:
+) -> Generator[None, None, tuple[list[M], bytearray, list[tuple[bytes, bytes]]]]:
     """
     Make the table from the lowest point in each slot; a slot without one is as the next above.
 
@@ -434,38 +515,44 @@ def _table_by_minima(
         starts: Gets slot 0 and all slots that have another owner than the slot before, ascending.
 
     Returns:
-        The table, and a 1 for each of *pointed* that owns a slot, else a 0.
+        The table; a 1 for each of *pointed* that owns a slot, else a 0; and the two upper bytes of all
+        points, by member and seed, in pieces.
     """
     shift = shift_of(slots)
     free = object()
     table: list[Any] = [free] * slots
     yield
-    lowest = [2**64] * slots
+    # No list: its integers would lie all over the memory, and take a millisecond to free.
+    lowest = array("Q", [2**64 - 1]) * slots
     yield
+    upper: list[tuple[bytes, bytes]] = []
     budget = _POINTS_PER_SLICE
-    for entry, count in pointed:
+    # Backwards, and what is equal replaces, so that of two equal points the name that sorts first stays.
+    for entry, count in reversed(pointed):
         member = entry.member
-        for low in range(0, count, _POINTS_PER_SLICE):
+        for low in range(0, count, _POINTS_PER_SLICE)[::-1]:
             seeds = range(low, min(low + _POINTS_PER_SLICE, count))
-            for point in map(xxh64, repeat(entry.name), seeds):
+            points = list(map(xxh64, repeat(entry.name), seeds))
+            upper.append(upper_bytes(points))
+            for point in points:
                 slot = point >> shift
-                # In name order, so that of two equal points the first stays.
-                if point < lowest[slot]:
+                if point <= lowest[slot]:
                     lowest[slot] = point
                     table[slot] = member
             budget -= len(seeds)
             if budget <= 0:
                 budget = _POINTS_PER_SLICE
                 yield
+    upper.reverse()
+    del lowest
+    yield
 
     # Whoever owns a slot has the lowest point in one; mostly the first few tries find it.
     landed = bytearray(len(pointed))
     for index, (entry, count) in enumerate(pointed):
         for seed in range(count):
-            point = xxh64(entry.name, seed)
-            slot = point >> shift
             budget -= 1
-            if lowest[slot] == point and table[slot] is entry.member:
+            if table[xxh64(entry.name, seed) >> shift] is entry.member:
                 landed[index] = 1
                 break
             if budget <= 0:
@@ -490,8 +577,6 @@ def _table_by_minima(
             below = above
         filled.reverse()
         table[low:high] = filled
-        # Freeing them all at once would take over a millisecond.
-        del lowest[low:]
         yield
     table[top:] = table[:1] * (slots - top)
     if starts is not None:
@@ -499,7 +584,7 @@ def _table_by_minima(
             del starts[0]
         starts.append(0)
         starts.reverse()
-    return table, landed
+    return table, landed, upper
 
 
 def _hops(starts: array[int], slots: int) -> Generator[None, None, bytes]:
@@ -512,9 +597,7 @@ def _hops(starts: array[int], slots: int) -> Generator[None, None, bytes]:
         if first + _RUNS_PER_SLICE >= len(starts):
             ends.append(slots)
         for start, end in zip(starts[first : first + _RUNS_PER_SLICE], ends, strict=True):
-            if end - start > 255:
-                hops += b"\xff" * (end - start - 255)
-            hops += _HOPS[start - end :]
+            hops += hops_of(end - start)
         yield
     return bytes(hops)
 

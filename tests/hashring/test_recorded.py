@@ -43,6 +43,20 @@ def test_recorded_picks_never_change(recorded: dict[str, Any]) -> None:
         assert ring.get(key).name == names[0]
 
 
+def test_whoever_came_last_the_recorded_picks_are_the_same(recorded: dict[str, Any]) -> None:
+    """
+    A ring that some joined and left later is the ring that it became.
+    """
+    members = [Member(*item) for item in recorded["weights"].items()]
+    options: dict[str, Any] = {name: recorded[name] for name in ("points", "slots")}
+    grown = HashRing(members[2:], **options).replace(members[1:]).replace(members)
+    shrunk = HashRing([*members, Member("passing")], **options).replace(members)
+
+    for key, names in recorded["picks"].items():
+        for ring in (grown, shrunk):
+            assert [member.name for member in ring.get_n(key, 3)] == names
+
+
 def test_recorded_picks_follow_from_the_written_rules(recorded: dict[str, Any]) -> None:
     """
     The page that defines the placement is enough to build it a second time.

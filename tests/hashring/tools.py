@@ -14,6 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 from knet.hashring import HashRing, Member, hash_ring, hashing, tree
+from knet.hashring import patch as patching
 from knet.hashring.base import owners
 
 M = TypeVar("M", bound=Hashable)
@@ -46,7 +47,7 @@ def use_hash(patch: pytest.MonkeyPatch, hash64: Callable[[bytes, int], int]) -> 
     def hashed(data: bytes, seed: int = 0, /) -> int:
         return hash64(data, seed)
 
-    for module in (hashing, hash_ring, tree):
+    for module in (hashing, hash_ring, patching, tree):
         patch.setattr(module, "xxh64", hashed)
 
 
