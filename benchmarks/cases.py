@@ -5,7 +5,8 @@ What the benchmarks measure: the same keys and members for knet and its peers, a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Iterable
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -63,3 +64,17 @@ def floor(key: str) -> int:
     The least that a lookup by a portable hash can do: encode and hash, in one Python call.
     """
     return _xxh64(key.encode())
+
+
+def calls(function: Callable[[str], object], keys: Sequence[str]) -> Callable[[], float]:
+    """
+    Time *function* for each of *keys*: a loop and a call are part of every such case.
+    """
+
+    def run() -> float:
+        started = time.thread_time()
+        for key in keys:
+            function(key)
+        return (time.thread_time() - started) / len(keys)
+
+    return run

@@ -21,6 +21,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from benchmarks import changes
 from benchmarks.cases import KEYS, PLACEMENTS, floor, names
 from benchmarks.peers import PEERS
 
@@ -109,6 +110,18 @@ def builds() -> Series:
     return series
 
 
+def changes_by_size() -> Series:
+    """
+    Milliseconds of CPU for a build, and for a change of one member.
+    """
+    series: Series = {}
+    for count in changes.SIZES:
+        for case, taken in changes.measure(count, ROUNDS).items():
+            name = case if case.startswith(changes.PEER) else f"knet {case}"
+            series.setdefault(name, []).append((count, statistics.median(taken) * 1e3))
+    return series
+
+
 def balance() -> Series:
     """
     The share of the busiest member, divided by the fair one.
@@ -149,7 +162,8 @@ def draw(name: str, title: str, unit: str, series: Series, *, log: bool) -> None
     axes.set_xscale("log")
     if log:
         axes.set_yscale("log")
-    axes.set_xticks(SIZES, [str(size) for size in SIZES])
+    sizes = sorted({count for points in series.values() for count, _ in points})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     axes.set_xlabel("members")
     axes.set_ylabel(unit)
@@ -164,6 +178,7 @@ def main() -> None:
     PLOTS.mkdir(exist_ok=True)
     draw("lookup", "Finding a member", "times encode + hash", lookups(), log=True)
     draw("build", "Building from nothing", "times a build of HashRing", builds(), log=True)
+    draw("changes", "A change of one member", "ms of CPU", changes_by_size(), log=True)
     draw("balance", "The busiest member", "times its fair share", balance(), log=False)
 
 

@@ -14,15 +14,20 @@ Addresses are numeric. Parsing and writing them is `socket`'s, which asks nobody
 from __future__ import annotations
 
 import socket
+from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError
 
 __all__ = [
     "address_order",
+    "by_name",
+    "changed",
+    "differing",
     "distinct_names",
     "endpoint_from",
     "is_dashed",
@@ -31,7 +36,73 @@ __all__ = [
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _UNSPECIFIED = bytes(16)
+# Up to this many changes it is faster to look for the place of each than to sort all.
+_FEW_CHANGES = 64
+# So many endpoints are compared at once. Where all are the same objects that takes nanoseconds each.
+_PER_COMPARISON = 64
 _LINK_LOCAL = frozenset(bytes((0xFE, second)) for second in range(0x80, 0xC0))
+
+
+by_name = attrgetter("name")
+
+
+def differing(
+    before: Sequence[Endpoint], after: Sequence[Endpoint]
+) -> tuple[list[Endpoint], list[Endpoint]]:
+    """
+    Return which endpoints only *before* has, and which only *after* has; all are sorted by name.
+
+    A pod that came back at another address is in both. Costs little where most are the same objects.
+    """
+    lost: list[Endpoint] = []
+    found: list[Endpoint] = []
+    here = there = 0
+    while here < len(before) and there < len(after):
+        if before[here : here + _PER_COMPARISON] == after[there : there + _PER_COMPARISON]:
+            here += _PER_COMPARISON
+            there += _PER_COMPARISON
+            continue
+        # Until both are in step again, at what may be another distance.
+        until = here + _PER_COMPARISON
+        while here < len(before) and there < len(after):
+            old, new = before[here], after[there]
+            if old is new or old == new:
+                here += 1
+                there += 1
+                if here >= until:
+                    break
+            elif old.name < new.name:
+                lost.append(old)
+                here += 1
+            elif new.name < old.name:
+                found.append(new)
+                there += 1
+            else:
+                lost.append(old)
+                found.append(new)
+                here += 1
+                there += 1
+    lost += before[here:]
+    found += after[there:]
+    return lost, found
+
+
+def changed(
+    endpoints: Sequence[Endpoint], gone: Sequence[Endpoint], come: Sequence[Endpoint]
+) -> tuple[Endpoint, ...]:
+    """
+    Return *endpoints* without those of them that are *gone*, and with those that *come*, sorted by name.
+    """
+    after = list(endpoints)
+    if len(gone) + len(come) > _FEW_CHANGES:
+        leavers = set(map(id, gone))
+        after = [e for e in after if id(e) not in leavers]
+        return tuple(sorted([*after, *come], key=by_name))
+    for endpoint in gone:
+        del after[bisect_left(after, endpoint.name, key=by_name)]
+    for endpoint in come:
+        insort(after, endpoint, key=by_name)
+    return tuple(after)
 
 
 def distinct_names(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:

@@ -16,6 +16,7 @@ from knet.errors import NoEndpoints
 from knet.hashring import HashRing, Placement, hash_key
 from knet.hashring.base import owners
 from knet.hashring.hash_ring import shift_of
+from knet.pods import by_name, differing
 
 __all__ = ["Change", "KeySpace", "Snapshot"]
 
@@ -84,7 +85,7 @@ class Snapshot:
         put("get_n", placement.get_n)
         put("get_many", placement.get_many)
         put("walk", placement.walk)
-        put("endpoints", tuple(sorted(placement.members, key=lambda e: e.name)))
+        put("endpoints", tuple(sorted(placement.members, key=by_name)))
         put("generation", generation)
         put("_digest", None)
         is_ours = getattr(type(placement), "get", None) is HashRing.get
@@ -192,7 +193,8 @@ class Change:
     def __init__(self, before: Snapshot, after: Snapshot) -> None:
         self.before = before
         self.after = after
-        self.added, self.removed = _difference(before.endpoints, after.endpoints)
+        removed, added = differing(before.endpoints, after.endpoints)
+        self.added, self.removed = tuple(added), tuple(removed)
         self._moved: float | None = None
 
     @property
@@ -282,21 +284,6 @@ class KeySpace:
 
     def __repr__(self) -> str:
         return f"<KeySpace of {self.endpoint.name} share={self.share:.4f}>"
-
-
-def _difference(
-    before: Sequence[Endpoint], after: Sequence[Endpoint]
-) -> tuple[tuple[Endpoint, ...], tuple[Endpoint, ...]]:
-    """
-    Return which endpoints only *after* has, and which only *before* had, both in order.
-    """
-    # Snapshots of one ring share their endpoints: comparing identities first spares the hashing of
-    # two thousand dataclasses, most of a millisecond.
-    old, new = set(map(id, before)), set(map(id, after))
-    added = [e for e in after if id(e) not in old]
-    removed = [e for e in before if id(e) not in new]
-    both = set(added) & set(removed)
-    return tuple(e for e in added if e not in both), tuple(e for e in removed if e not in both)
 
 
 def _has(snapshot: Snapshot, key: str | bytes, endpoint: Endpoint) -> bool:

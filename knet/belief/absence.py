@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from knet.endpoint import Endpoint
+from knet.pods import changed, differing
 
 __all__ = ["EMPTY_ANSWERS", "Absence", "EmptySpell", "Walk", "walk"]
 
 # An empty ring takes more than one liar: this many answers in a row, whatever the hold is.
 EMPTY_ANSWERS = 3
+
+_address = attrgetter("address")
 
 _NOBODY: Mapping[str, int] = MappingProxyType({})
 
@@ -80,11 +84,12 @@ class Walk(NamedTuple):
     What one walk over the endpoints found.
 
     Attributes:
-        merged: Whom to serve, by name: those who are named, and those who are kept.
+        endpoints: Whom to serve, sorted by name: those who are named, and those who are kept. Who was
+            served before is the same object.
         missing: Who is kept of those left out, and in how many answers in a row.
     """
 
-    merged: dict[str, Endpoint]
+    endpoints: tuple[Endpoint, ...]
     missing: dict[str, int]
 
 
@@ -106,19 +111,30 @@ def walk(
         counts: Whether to be left out of this answer says anything.
         confirm: In how many answers in a row somebody must be missing to be removed.
     """
-    merged = {e.name: e for e in named}
+    lost, found = differing(believed, named)
+    if not lost and not found:
+        return Walk(believed, {})
     missing: dict[str, int] = {}
-    taken = {(e.address, e.port) for e in named}
-    for endpoint in believed:
-        name = endpoint.name
-        there = merged.get(name)
-        if there is None:
-            if (endpoint.address, endpoint.port) in taken:
-                continue  # somebody else lives there now, so nobody has to confirm that it is gone
-            times = absence.missing.get(name, 0) + counts
-            if times < confirm:
-                merged[name] = endpoint
-                missing[name] = times
-        elif there == endpoint:
-            merged[name] = endpoint  # the same object, so that snapshots share it
-    return Walk(merged, missing)
+    gone: list[Endpoint] = []
+    back = {e.name for e in found}  # at another address
+    left_out = [e for e in lost if e.name not in back]
+    taken = _taken({e.address for e in left_out}, named)
+    for endpoint in lost:
+        times = absence.missing.get(endpoint.name, 0) + counts
+        # If somebody else lives there now, nobody has to confirm that it is gone.
+        if endpoint.name in back or (endpoint.address, endpoint.port) in taken or times >= confirm:
+            gone.append(endpoint)
+        else:
+            missing[endpoint.name] = times
+    if not found and not gone:
+        return Walk(believed, missing)
+    return Walk(changed(believed, gone, found), missing)
+
+
+def _taken(addresses: set[str], named: tuple[Endpoint, ...]) -> set[tuple[str, int | None]]:
+    """
+    Return at which of *addresses* somebody who is *named* lives, with the port.
+    """
+    if addresses.isdisjoint(map(_address, named)):
+        return set()
+    return {(e.address, e.port) for e in named if e.address in addresses}

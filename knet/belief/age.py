@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from knet.endpoint import Endpoint
+from knet.pods import differing
 
 __all__ = ["LONGEST_CACHED", "MOST_REMEMBERED", "TTL_UNIT", "Age", "Word", "judge"]
 
@@ -126,6 +127,5 @@ def _is_news(
     """
     Does *named* hold anybody who is not believed, and was not believed lately?
     """
-    known = {e.name: e for e in believed}
-    strangers = [e for e in named if known.get(e.name) != e]
+    _, strangers = differing(believed, named)
     return any(now - age.removed_at.get(e, -math.inf) >= LONGEST_CACHED for e in strangers)

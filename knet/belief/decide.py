@@ -27,6 +27,7 @@ from knet.belief.policy import RefreshPolicy
 from knet.belief.samples import Samples
 from knet.endpoint import Endpoint
 from knet.errors import NameNotFound, NoData, ResolveError
+from knet.pods import differing
 
 __all__ = ["Belief", "Decision", "State", "decide"]
 
@@ -157,7 +158,7 @@ def _merged(
     """
     if named == belief.endpoints:
         return replace(belief, absence=Absence(), samples=Samples())
-    merged, missing = walk(
+    endpoints, missing = walk(
         belief.absence,
         belief.endpoints,
         named,
@@ -167,16 +168,17 @@ def _merged(
     is_sample = answer.gap == "cut off" and not word.is_repeated
     absent = () if answer.complete else missing
     samples = belief.samples.after(absent, is_sample=is_sample)
-    gone = samples.gone(belief.samples, size=len(named), total=len(merged), is_sample=is_sample)
-    for name in gone:
-        del merged[name], missing[name]
+    gone = samples.gone(belief.samples, size=len(named), total=len(endpoints), is_sample=is_sample)
+    if gone:
+        leavers = set(gone)
+        endpoints = tuple([e for e in endpoints if e.name not in leavers])
+        missing = {name: times for name, times in missing.items() if name not in leavers}
     after = replace(
         belief, absence=Absence(MappingProxyType(missing)), samples=samples.without(gone)
     )
-    endpoints = tuple(sorted(merged.values(), key=lambda e: e.name))
     if endpoints == belief.endpoints:
         return after
-    removed = [e for e in belief.endpoints if merged.get(e.name) is not e]
+    removed, _ = differing(belief.endpoints, endpoints)
     return replace(after, endpoints=endpoints, age=belief.age.after_removal(removed, now))
 
 

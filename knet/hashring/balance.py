@@ -13,7 +13,6 @@ a hash of slot and member). Each moved a few more keys on a join or a leave and 
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from itertools import compress
 from math import ceil, floor
@@ -177,22 +176,19 @@ def _depths(
     Returns:
         How many slots of each run, and of how many of the longer runs, from slot 0 on, one more.
     """
-    lengths: dict[int, Counter[int]] = {
-        owner: Counter()
-        for owner, (has, limit) in enumerate(zip(owned, limits, strict=True))
-        if has > limit
-    }
+    lengths: dict[int, dict[int, int]] = {}
     for first in range(0, len(owners), _RUNS_PER_SLICE):
         yield
         for owner, start, end in _runs(owners, starts, first):
-            if owner in lengths:
-                lengths[owner][end - start] += 1
+            if owned[owner] > limits[owner]:
+                runs = lengths.setdefault(owner, {})
+                runs[end - start] = runs.get(end - start, 0) + 1
     depths: dict[int, int] = {}
     deeper: dict[int, int] = {}
     for owner in list(lengths):
         yield
         runs = lengths.pop(owner)
-        left, longer = limits[owner], runs.total()
+        left, longer = limits[owner], sum(runs.values())
         # The short runs are kept whole, as long as that leaves as much for each of the others.
         for length in sorted(runs):
             if length * longer > left:

@@ -104,6 +104,8 @@ _POINTS_PER_SLICE = 512
 _SLOTS_PER_SLICE = 2048
 _RUNS_PER_SLICE = 512
 _MEMBERS_PER_SLICE = 128
+# What a try of one point costs, beside one of the many of a member.
+_TRY = 3
 # Where runs are short, this many slots are looked at together.
 _SLOTS_PER_STEP = 16
 # Up to this many members of `get_n` are told apart by comparing each with each.
@@ -342,13 +344,15 @@ class HashRing(BasePlacement[M]):
         self._shift = shift_of(self._slots)
         yield
         pointed: list[tuple[Entry[M], int]] = []
+        counts = array("I")
         for first in range(0, len(entries), _MEMBERS_PER_SLICE):
             for entry in entries[first : first + _MEMBERS_PER_SLICE]:
                 count = point_count(entry, self._points)
+                counts.append(count)
                 if count:
                     pointed.append((entry, count))
             yield
-        total = sum([points for _, points in pointed])
+        total = sum(counts)
         self._table = []
         self._hops = None
         self._owners = 0
@@ -360,30 +364,31 @@ class HashRing(BasePlacement[M]):
         fill = _table_by_runs if total <= self._few_points else _table_by_minima
         hop = self._hops_with(total)
         starts = array("I") if hop or self._balance is not None else None
-        self._table, landed, upper = yield from fill(pointed, self._slots, starts)
+        high, low = bytearray(total), bytearray(total)
+        yield
+        self._table, landed = yield from fill(pointed, self._slots, starts, high, low)
         if self._balance is None:
-            counts = array("I", [point_count(entry, self._points) for entry in entries])
-            yield
-            self._where = Points(
-                b"".join([high for high, _ in upper]), b"".join([low for _, low in upper]), counts
-            )
-            yield
+            self._where = Points(high, low, counts)
         elif starts is not None:
-            entries = [entry for entry, _ in pointed]
-            limits = yield from limits_of(entries, self._slots, self._balance)
-            owned = yield from level(
-                self._table, starts, [entry.member for entry in entries], limits
-            )
+            able = [entry for entry, _ in pointed]
+            limits = yield from limits_of(able, self._slots, self._balance)
+            owned = yield from level(self._table, starts, [entry.member for entry in able], limits)
+            del able
             if owned is not None:
                 landed = bytearray(map(bool, owned))
                 if hop:
                     starts = yield from run_starts(self._table)
         if starts is not None and hop:
             self._hops = yield from _hops(starts, self._slots)
-        self._owners = sum(landed)
-        self._landless = tuple(
-            [entry.member for (entry, _), owns in zip(pointed, landed, strict=True) if not owns]
-        )
+        self._owners = landed.count(1)
+        if self._owners < len(landed):
+            owns = zip(pointed, landed, strict=True)
+            self._landless = tuple([entry.member for (entry, _), is_owner in owns if not is_owner])
+        yield
+        # Ten thousand of these are not let go of at once.
+        while entries:
+            del entries[-_MEMBERS_PER_SLICE:], pointed[-_MEMBERS_PER_SLICE:]
+            yield
 
     def _hops_with(self, total: int) -> bool:
         """
@@ -419,7 +424,7 @@ class HashRing(BasePlacement[M]):
             where,
             self._name or self._default_name,
         )
-        yield
+        yield from patch.begin()
         for old, new in change.swapped:
             yield from patch.swap(old, new)
         yield from patch.leave(change.gone)
@@ -449,8 +454,12 @@ class HashRing(BasePlacement[M]):
 
 
 def _table_by_runs(
-    pointed: list[tuple[Entry[M], int]], slots: int, starts: array[int] | None
-) -> Generator[None, None, tuple[list[M], bytearray, list[tuple[bytes, bytes]]]]:
+    pointed: list[tuple[Entry[M], int]],
+    slots: int,
+    starts: array[int] | None,
+    high: bytearray,
+    low: bytearray,
+) -> Generator[None, None, tuple[list[M], bytearray]]:
     """
     Make the table run by run from all points in order, while they are few.
 
@@ -458,52 +467,57 @@ def _table_by_runs(
         pointed: The members that have points, sorted by name, and how many.
         slots: The length of the table.
         starts: Gets slot 0 and all slots that have another owner than the slot before, ascending.
+        high: Gets the uppermost byte of each point, member by member and seed by seed.
+        low: Gets the byte below it.
 
     Returns:
-        The table; a 1 for each of *pointed* that owns a slot, else a 0; and the two upper bytes of all
-        points, by member and seed, in pieces.
+        The table, and a 1 for each of *pointed* that owns a slot, else a 0.
     """
     shift = shift_of(slots)
     owner_of: dict[int, int] = {}
-    upper: list[tuple[bytes, bytes]] = []
+    at = len(high)
     # Backwards, so that of two equal points the name that sorts first is written last.
     for index in range(len(pointed) - 1, -1, -1):
         entry, count = pointed[index]
         points = list(map(xxh64, repeat(entry.name), range(count)))
         owner_of.update(dict.fromkeys(points, index))
-        upper.append(upper_bytes(points))
+        at -= count
+        high[at : at + count], low[at : at + count] = upper_bytes(points)
         yield
-    upper.reverse()
     ordered = sorted(owner_of)
     yield
     table: list[Any] = [None] * slots
     yield
     landed = bytearray(len(pointed))
-    low, below = 0, -1
+    start, below = 0, -1
     for first in range(0, len(ordered), _RUNS_PER_SLICE):
         for point in ordered[first : first + _RUNS_PER_SLICE]:
-            high = (point >> shift) + 1
+            end = (point >> shift) + 1
             # A lower point was in the same slot and has it.
-            if high == low:
+            if end == start:
                 continue
             index = owner_of[point]
-            table[low:high] = [pointed[index][0].member] * (high - low)
+            table[start:end] = [pointed[index][0].member] * (end - start)
             landed[index] = 1
             if starts is not None and index != below:
-                starts.append(low)
+                starts.append(start)
             below = index
-            low = high
+            start = end
         yield
     # Past the last point the first one follows.
-    table[low:] = table[:1] * (slots - low)
-    if starts is not None and low < slots and table[low] is not table[low - 1]:
-        starts.append(low)
-    return table, landed, upper
+    table[start:] = table[:1] * (slots - start)
+    if starts is not None and start < slots and table[start] is not table[start - 1]:
+        starts.append(start)
+    return table, landed
 
 
 def _table_by_minima(
-    pointed: list[tuple[Entry[M], int]], slots: int, starts: array[int] | None
-) -> Generator[None, None, tuple[list[M], bytearray, list[tuple[bytes, bytes]]]]:
+    pointed: list[tuple[Entry[M], int]],
+    slots: int,
+    starts: array[int] | None,
+    high: bytearray,
+    low: bytearray,
+) -> Generator[None, None, tuple[list[M], bytearray]]:
     """
     Make the table from the lowest point in each slot; a slot without one is as the next above.
 
@@ -513,10 +527,11 @@ def _table_by_minima(
         pointed: The members that have points, sorted by name, and how many.
         slots: The length of the table.
         starts: Gets slot 0 and all slots that have another owner than the slot before, ascending.
+        high: Gets the uppermost byte of each point, member by member and seed by seed.
+        low: Gets the byte below it.
 
     Returns:
-        The table; a 1 for each of *pointed* that owns a slot, else a 0; and the two upper bytes of all
-        points, by member and seed, in pieces.
+        The table, and a 1 for each of *pointed* that owns a slot, else a 0.
     """
     shift = shift_of(slots)
     free = object()
@@ -525,15 +540,16 @@ def _table_by_minima(
     # No list: its integers would lie all over the memory, and take a millisecond to free.
     lowest = array("Q", [2**64 - 1]) * slots
     yield
-    upper: list[tuple[bytes, bytes]] = []
+    at = len(high)
     budget = _POINTS_PER_SLICE
     # Backwards, and what is equal replaces, so that of two equal points the name that sorts first stays.
     for entry, count in reversed(pointed):
         member = entry.member
-        for low in range(0, count, _POINTS_PER_SLICE)[::-1]:
-            seeds = range(low, min(low + _POINTS_PER_SLICE, count))
+        for first in range(0, count, _POINTS_PER_SLICE)[::-1]:
+            seeds = range(first, min(first + _POINTS_PER_SLICE, count))
             points = list(map(xxh64, repeat(entry.name), seeds))
-            upper.append(upper_bytes(points))
+            at -= len(points)
+            high[at : at + len(points)], low[at : at + len(points)] = upper_bytes(points)
             for point in points:
                 slot = point >> shift
                 if point <= lowest[slot]:
@@ -543,7 +559,6 @@ def _table_by_minima(
             if budget <= 0:
                 budget = _POINTS_PER_SLICE
                 yield
-    upper.reverse()
     del lowest
     yield
 
@@ -551,13 +566,13 @@ def _table_by_minima(
     landed = bytearray(len(pointed))
     for index, (entry, count) in enumerate(pointed):
         for seed in range(count):
-            budget -= 1
+            budget -= _TRY
             if table[xxh64(entry.name, seed) >> shift] is entry.member:
                 landed[index] = 1
                 break
-            if budget <= 0:
-                budget = _POINTS_PER_SLICE
-                yield
+        if budget <= 0:
+            budget = _POINTS_PER_SLICE
+            yield
 
     # Past the last point the first one follows.
     top = slots
@@ -566,17 +581,17 @@ def _table_by_minima(
     if starts is not None and top < slots:
         starts.append(top)
     above = below = table[top - 1]
-    for low in range((top - 1) // _SLOTS_PER_SLICE * _SLOTS_PER_SLICE, -1, -_SLOTS_PER_SLICE):
-        high = min(low + _SLOTS_PER_SLICE, top)
+    for start in range((top - 1) // _SLOTS_PER_SLICE * _SLOTS_PER_SLICE, -1, -_SLOTS_PER_SLICE):
+        end = min(start + _SLOTS_PER_SLICE, top)
         filled = [
-            above := (above if member is free else member) for member in reversed(table[low:high])
+            above := (above if member is free else member) for member in reversed(table[start:end])
         ]
         if starts is not None:
             other = map(is_not, (below, *filled), filled)
-            starts.extend(compress(range(high, low, -1), other))
+            starts.extend(compress(range(end, start, -1), other))
             below = above
         filled.reverse()
-        table[low:high] = filled
+        table[start:end] = filled
         yield
     table[top:] = table[:1] * (slots - top)
     if starts is not None:
@@ -584,7 +599,7 @@ def _table_by_minima(
             del starts[0]
         starts.append(0)
         starts.reverse()
-    return table, landed, upper
+    return table, landed
 
 
 def _hops(starts: array[int], slots: int) -> Generator[None, None, bytes]:

@@ -32,6 +32,7 @@ M = TypeVar("M", bound=Hashable)
 # About 0.1 ms of work each.
 _POINTS_PER_SLICE = 64
 _SLOTS_PER_SLICE = 64
+_BYTES_PER_SLICE = 2**19
 
 # Members of these types are interchangeable if they are equal; of others one may know more than `==`.
 _VALUES = (str, Member)
@@ -105,14 +106,18 @@ def difference(
         yield
     here = set(map(id, after))
     yield
-    leavers = [(number, member) for number, member in enumerate(before) if id(member) not in here]
-    if len(here) < len(after) or len(new) + 2 * len(leavers) > most:
-        return None
+    gone = [member for member in before if id(member) not in here]
     yield
+    if len(here) < len(after) or len(new) + 2 * len(gone) > most:
+        return None
     entries = yield from in_order(new, name)
     if len({entry.name for entry in entries}) < len(entries):
         return None
-    left = {name(member).encode(): number for number, member in leavers}
+
+    def place_of(text: bytes) -> int:
+        return bisect_left(before, text, key=lambda member: name(member).encode())
+
+    left = {text: place_of(text) for text in [name(member).encode() for member in gone]}
     swapped: list[tuple[M, M]] = []
     come: list[tuple[M, int]] = []
     for entry in entries:
@@ -122,10 +127,11 @@ def difference(
             del left[entry.name]
             continue
         if number is None:
-            place = bisect_left(before, entry.name, key=lambda member: name(member).encode())
+            place = place_of(entry.name)
             if place < len(before) and name(before[place]).encode() == entry.name:
                 return None
         come.append((entry.member, count))
+    yield
     stay = sum(counts) - sum([counts[number] for number in left.values()])
     if not stay:
         return None
@@ -135,11 +141,24 @@ def difference(
     )
 
 
+def _copied(data: bytearray) -> Steps[bytearray]:
+    """
+    Copy *data* in steps: what is written to for the first time takes long.
+    """
+    copy = bytearray(len(data))
+    with memoryview(data) as view:
+        for first in range(0, len(data), _BYTES_PER_SLICE):
+            copy[first : first + _BYTES_PER_SLICE] = view[first : first + _BYTES_PER_SLICE]
+            yield
+    return copy
+
+
 class Patch(Generic[M]):
     """
     A table that is being changed, and all that must stay true of it.
 
-    Members change by `swap`, `leave` and `join`, in this order; then `finish` brings the rest in order.
+    After `begin` members change by `swap`, `leave` and `join`, in this order; then `finish` brings the
+    rest in order.
 
     Attributes:
         table: The owner of each slot.
@@ -151,14 +170,14 @@ class Patch(Generic[M]):
 
     def __init__(
         self,
-        table: Sequence[M],
+        table: list[M],
         hops: bytes | None,
         members: Sequence[M],
         landless: Iterable[M],
         points: Points,
         name: Callable[[M], str],
     ) -> None:
-        self.table = list(table)
+        self.table = table
         self.hops = None if hops is None else bytearray(hops)
         self.members = list(members)
         self.landless = tuple(landless)
@@ -170,15 +189,28 @@ class Patch(Generic[M]):
         # Of all members, those that come are after those that were: who has which number, and where its
         # points begin and end.
         self._all = self.members.copy()
-        self._numbers = dict(zip(map(id, self.members), count(), strict=False))
-        self._ends = array("Q", accumulate(points.counts, initial=0))
-        self._high = bytearray(points.high)
-        self._low = bytearray(points.low)
+        self._numbers: dict[int, int] = {}
+        self._ends = array("Q")
+        self._high = points.high
+        self._low = points.low
         self._gone: set[int] = set()
         self._come: list[int] = []
         # By identity: who has slots more than before, and who has fewer.
         self._gainers: set[int] = set()
         self._losers: dict[int, M] = {}
+
+    def begin(self) -> Steps[None]:
+        """
+        Copy what will change.
+        """
+        self.table = self.table.copy()
+        yield
+        self._numbers = dict(zip(map(id, self.members), count(), strict=False))
+        yield
+        self._ends = array("Q", accumulate(self.points.counts, initial=0))
+        yield
+        self._high = yield from _copied(self._high)
+        self._low = yield from _copied(self._low)
 
     def swap(self, old: M, new: M) -> Steps[None]:
         """
@@ -314,7 +346,7 @@ class Patch(Generic[M]):
                 high[start:start] = more_high
                 low[start:start] = more_low
             yield
-        self.points = Points(bytes(high), bytes(low), counts)
+        self.points = Points(high, low, counts)
         yield
 
     def _name_of(self, member: M) -> bytes:

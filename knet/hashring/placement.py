@@ -264,6 +264,7 @@ def sorted_entries(
     entries.sort(key=itemgetter(0))
     yield
     check_distinct([entry.name for entry in entries])
+    yield
     return entries
 
 
@@ -271,8 +272,8 @@ def check_distinct(names: list[bytes]) -> None:
     """
     Raise unless each of *names*, sorted, is there once.
     """
-    twice = [one for one, other in pairwise(names) if one == other]
-    if twice:
+    if len(set(names)) < len(names):
+        twice = [one for one, other in pairwise(names) if one == other]
         text = ", ".join(repr(each.decode()) for each in dict.fromkeys(twice))
         raise ConfigError(f"every member needs a name of its own; given more than once: {text}")
 

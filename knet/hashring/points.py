@@ -34,14 +34,14 @@ class Points:
     The upper 16 bits of all points of a ring, member by member in the order of names, seed by seed.
 
     Attributes:
-        high: The uppermost byte of each.
+        high: The uppermost byte of each. Nobody writes to it.
         low: The byte below it.
         counts: How many points each member has, with those that have none.
     """
 
     __slots__ = ("counts", "high", "low")
 
-    def __init__(self, high: bytes, low: bytes, counts: array[int]) -> None:
+    def __init__(self, high: bytearray, low: bytearray, counts: array[int]) -> None:
         self.high = high
         self.low = low
         self.counts = counts

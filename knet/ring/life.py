@@ -33,6 +33,7 @@ from knet.errors import (
 )
 from knet.hashring import Placement
 from knet.hosting import caller_here, clock_here, is_cancelled, wait_in_full
+from knet.pods import differing
 from knet.promise import Promise
 from knet.question import Question
 from knet.resolver import Answer, Resolver
@@ -554,7 +555,9 @@ class Life:
         if not decision.changed:
             return present, self._build
         await turns.give_way(len(endpoints))
-        build = await lookup.build(self._make, self._empty, endpoints)
+        # From what stands, so that it costs what changes.
+        last = self._empty if self._build is None else self._build.placement
+        build = await lookup.build(self._make, last, endpoints)
         await turns.give_way(len(endpoints))
         generation = 1 if present is None else present.generation + 1
         return Snapshot(build.placement, generation=generation), build
@@ -634,11 +637,10 @@ def _report(
             )
     old, new = before.snapshot, after.snapshot
     if old is not None and new is not None and old is not new:
-        # What stays is the same object in both, so that identities tell, in no time.
-        was, now = set(map(id, old.endpoints)), set(map(id, new.endpoints))
+        lost, found = differing(old.endpoints, new.endpoints)
         log(
             _logger,
             logging.INFO,
             "%s: generation %d, %d endpoints, %d added, %d removed",
-            *(question, new.generation, count, len(now - was), len(was - now)),
+            *(question, new.generation, count, len(found), len(lost)),
         )

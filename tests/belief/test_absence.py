@@ -41,14 +41,14 @@ def test_one_walk_tells_who_is_there_and_who_is_missing(
 ) -> None:
     found = walk(Absence(missing), (A, B), named, counts=counts, confirm=confirm)
 
-    assert sorted(found.merged.values()) == sorted(kept)
+    assert found.endpoints == kept
     assert found.missing == now_missing
 
 
 def test_who_stays_is_the_same_object() -> None:
     found = walk(Absence(), (A, B), (replace(A), B), counts=True, confirm=2)
 
-    assert found.merged["a"] is A
+    assert found.endpoints[0] is A
 
 
 def test_who_is_seen_is_not_missing() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import gc
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -384,6 +384,32 @@ async def test_a_placement_is_kept_by_those_who_use_it() -> None:
         gc.collect()
         assert not [table for table in tables if table() is not None]
         assert standing.snapshot.endpoints == endpoints(3)
+
+
+async def test_a_change_goes_on_from_the_placement_that_stands() -> None:
+    """
+    So that it costs what changes; and who stays is the same object, though the resolver makes new ones.
+    """
+    replaced: list[tuple[int, int]] = []
+
+    class Recording(HashRing[Endpoint]):
+        __slots__ = ()
+
+        def replacing(self, members: Iterable[Endpoint]) -> Any:
+            members = tuple(members)
+            replaced.append((len(self), len(members)))
+            return super().replacing(members)
+
+    resolver = FakeResolver(*endpoints(40))
+    async with Ring("web.prod", resolver=resolver, placement=Recording) as ring:
+        before = ring.snapshot
+        resolver.answer(*endpoints(41))
+        await ring.refresh()
+
+        assert replaced[-2:] == [(0, 40), (40, 41)]
+        assert ring.snapshot.placement == Recording(endpoints(41))
+        old = {pod: pod for pod in before.endpoints}
+        assert sum(old.get(pod) is pod for pod in ring.snapshot.endpoints) == 40
 
 
 async def test_each_placement_is_its_own() -> None:

@@ -13,6 +13,7 @@ decides about single points.
 from __future__ import annotations
 
 from abc import abstractmethod
+from array import array
 from bisect import bisect_left
 from collections.abc import Generator, Hashable, Iterable, Iterator
 from typing import Any, Final, TypeVar
@@ -75,8 +76,9 @@ class Continuum(BasePlacement[M]):
 
     __slots__ = ("_down", "_index", "_owners", "_owning", "_sorted")
 
-    # Every point, ascending, and whose it is, with the first owner once more at the end.
-    _sorted: list[int]
+    # Every point, ascending, and whose it is, with the first owner once more at the end. An array, since
+    # a list of so many integers takes milliseconds to free, when an old ring is let go of.
+    _sorted: array[int]
     _owners: list[M]
     # Equal parts of the hash space: the member that has all of it, or _MIXED; and how far a hash is
     # shifted down to become the number of its part. A search takes two or three times as long.
@@ -188,7 +190,7 @@ class Continuum(BasePlacement[M]):
         self._index = []
         self._down = 0
         self._owning = 0
-        self._sorted = []
+        self._sorted = array("I" if self.hash_bits <= 32 else "Q")
         self._owners = []
         yield
         packed: list[list[int]] = []

@@ -16,6 +16,7 @@ Behaviour described by HAProxy's configuration manual and ``lb_chash.c``; checke
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from itertools import pairwise
@@ -99,7 +100,7 @@ class HAProxyRing(Continuum[M]):
     _numbers: tuple[int, ...]
     # Every node, ascending. Node i has `_sorted[i]`, or, where the last middle lies past the top and
     # so comes first, `_sorted[i + 1]`; `_turned` is 0 or 1 accordingly.
-    _nodes: list[int]
+    _nodes: array[int]
     _turned: int
 
     def __init__(
@@ -162,7 +163,7 @@ class HAProxyRing(Continuum[M]):
 
     def _build(self, members: Iterable[M]) -> Generator[None, None, None]:
         self._numbers = ()
-        self._nodes = []
+        self._nodes = array("I")
         self._turned = 0
         yield from super()._build(members)
 
@@ -188,10 +189,10 @@ class HAProxyRing(Continuum[M]):
         """
         yield from super()._sort(packed, count, entries)
         nodes, owners = self._sorted, self._owners
-        middles: list[int] = []
+        middles = array("I")
         for low in range(0, len(nodes) - 1, _MIDDLES_PER_SLICE):
             some = nodes[low : low + _MIDDLES_PER_SLICE + 1]
-            middles += [(one + other) // 2 for one, other in pairwise(some)]
+            middles.extend([(one + other) // 2 for one, other in pairwise(some)])
             yield
         top = (nodes[-1] + nodes[0] + 2**32) // 2
         if top <= MASK:
