@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from knet.snapshot import Change, KeySpace, Snapshot
     from knet.sources import Asked, ResolverProtocol
     from knet.static import StaticResolver
+    from knet.surroundings import this_pod
 
 __all__ = [
     "SRV",
@@ -80,6 +81,7 @@ __all__ = [
     "StaticResolver",
     "lookup_host",
     "lookup_srv",
+    "this_pod",
 ]
 
 # Where each name lives. A test holds this to what type checkers read above.
@@ -121,6 +123,7 @@ _HOMES = {
     "Asked": "knet.sources",
     "ResolverProtocol": "knet.sources",
     "StaticResolver": "knet.static",
+    "this_pod": "knet.surroundings",
 }
 
 # What `import knet` is enough for; the other packages are imported by name.

@@ -15,6 +15,7 @@ import asyncio
 import atexit
 import math
 import os
+import sys
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -25,10 +26,12 @@ from anyio.lowlevel import current_token
 __all__ = [
     "HostedTask",
     "Lasting",
+    "call_later",
     "caller_here",
     "clock_here",
     "is_cancelled",
     "note_open",
+    "process_number",
     "wait_in_full",
 ]
 
@@ -90,6 +93,28 @@ class HostedTask:
         Wait until it has ended, however the caller is cancelled meanwhile.
         """
         await wait_in_full(self._finished)
+
+
+def call_later(seconds: float, function: Callable[[], None]) -> Callable[[], object]:
+    """
+    Have this event loop call *function* in some seconds; return what calls that off.
+
+    *function* must not raise.
+    """
+    loop = current_token().native_token
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return loop.call_later(seconds, function).cancel
+    import trio  # noqa: PLC0415 - not installed where it is not used
+
+    scope = trio.CancelScope()
+
+    async def wait() -> None:
+        with scope:
+            await trio.sleep(seconds)
+            function()
+
+    trio.lowlevel.spawn_system_task(wait)
+    return scope.cancel
 
 
 async def wait_in_full(event: anyio.Event) -> None:
@@ -190,3 +215,15 @@ def _tell_of_exit() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_tell_of_fork)
+
+
+def process_number() -> int:
+    """
+    Return which child of its parent this process is, where `multiprocessing` made it; else 0.
+    """
+    # Whoever has not imported it was not made by it.
+    module = sys.modules.get("multiprocessing.process")
+    if module is None or module.parent_process() is None:
+        return 0
+    digits = module.current_process().name.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0

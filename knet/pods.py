@@ -17,7 +17,9 @@ import socket
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import islice, takewhile
 from operator import attrgetter
 
 from knet.endpoint import Endpoint
@@ -30,6 +32,7 @@ __all__ = [
     "differing",
     "distinct_names",
     "endpoint_from",
+    "find",
     "is_dashed",
     "usable_address",
 ]
@@ -44,6 +47,7 @@ _LINK_LOCAL = frozenset(bytes((0xFE, second)) for second in range(0x80, 0xC0))
 
 
 by_name = attrgetter("name")
+_address = attrgetter("address")
 
 
 def differing(
@@ -103,6 +107,36 @@ def changed(
     for endpoint in come:
         insort(after, endpoint, key=by_name)
     return tuple(after)
+
+
+def find(endpoints: Sequence[Endpoint], text: str) -> Endpoint | None:
+    """
+    Return which of *endpoints*, sorted by name, a person means by *text*; `None` if none, or several.
+
+    Its name, its `address:port`, the first label of its hostname (`web-0`), or its address, in this
+    order.
+    """
+    at = bisect_left(endpoints, text, key=by_name)
+    if at < len(endpoints) and endpoints[at].name == text:
+        return endpoints[at]
+    address, port = text, None
+    with suppress(ConfigError):
+        spoken = endpoint_from(text)
+        address, port = spoken.address, spoken.port
+    if port is not None:
+        fitting = [e for e in _at(endpoints, address) if e.port == port]
+    else:
+        at = bisect_left(endpoints, f"{text}.", key=by_name)
+        labelled = takewhile(lambda e: e.name.startswith(f"{text}."), islice(endpoints, at, None))
+        fitting = [e for e in labelled if e.name != e.address] or _at(endpoints, address)
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _at(endpoints: Sequence[Endpoint], address: str) -> list[Endpoint]:
+    # Asking for each address in Python would take ten times as long.
+    if address not in map(_address, endpoints):
+        return []
+    return [e for e in endpoints if e.address == address]
 
 
 def distinct_names(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:

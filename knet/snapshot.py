@@ -16,7 +16,7 @@ from knet.errors import NoEndpoints
 from knet.hashring import HashRing, Placement, hash_key
 from knet.hashring.base import owners
 from knet.hashring.hash_ring import shift_of
-from knet.pods import by_name, differing
+from knet.pods import by_name, differing, find
 
 __all__ = ["Change", "KeySpace", "Snapshot"]
 
@@ -132,11 +132,7 @@ class Snapshot:
         """
         if not isinstance(text, str):
             raise TypeError(f"an endpoint is found by a str, not by a {type(text).__name__}")
-        for way in (_name, str, _first_label, _address):
-            fitting = [e for e in self.endpoints if way(e) == text]
-            if fitting:
-                return fitting[0] if len(fitting) == 1 else None
-        return None
+        return find(self.endpoints, text)
 
     def diff(self, other: Snapshot) -> Change:
         """
@@ -152,18 +148,6 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"<Snapshot generation={self.generation} endpoints={len(self.endpoints)}>"
-
-
-def _name(endpoint: Endpoint) -> str:
-    return endpoint.name
-
-
-def _first_label(endpoint: Endpoint) -> str | None:
-    return None if endpoint.name == endpoint.address else endpoint.name.partition(".")[0]
-
-
-def _address(endpoint: Endpoint) -> str:
-    return endpoint.address
 
 
 def _unpickle(placement: Placement[Endpoint], generation: int) -> Snapshot:

@@ -1,35 +1,41 @@
 """
 `Surroundings`: what this machine says of itself, read once.
 
-`/etc/resolv.conf` has the nameservers and the search list, and a service account's files have the
-namespace of the pod. What makes no sense in them is passed over: whoever asks for a service did not
-write these files.
+`/etc/resolv.conf` has the nameservers and the search list, a service account's files have the namespace
+of the pod, and `/etc/hosts` its addresses, unless the environment has them. What makes no sense in
+these files is passed over: whoever asks for a service did not write them.
 
 Tests, and programs under test, surround themselves with something else: `surrounded_by`.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from knet.errors import ConfigError
+from knet.pods import usable_address
 from knet.question import check_name, is_address, shown
 
 __all__ = [
     "RESOLV_CONF",
     "Surroundings",
+    "addresses_from",
     "read_surroundings",
     "surrounded_by",
     "surroundings_from",
     "surroundings_here",
+    "this_pod",
 ]
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+HOSTS = Path("/etc/hosts")
 NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 DEFAULT_NAMESPACE = "default"
@@ -46,6 +52,9 @@ MAX_FILE = 65_536
 # As for the C library, the address that stands for any is this host's.
 _THIS_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound there
 
+# The first line of the file that a kubelet writes; in the network of the node it is longer.
+_BY_KUBELET = "# Kubernetes-managed hosts file.\n"
+
 _SCOPE = re.compile(r"[a-z0-9._-]{1,15}", re.ASCII | re.IGNORECASE)  # as long as Linux allows
 
 
@@ -59,12 +68,14 @@ class Surroundings:
         zone: The cluster's domain.
         search: The other domains of the search list, in order.
         nameservers: As `Resolver` takes them, in order; empty where nothing says so.
+        addresses: The pod's own, the primary one first; empty where nothing says so.
     """
 
     namespace: str = DEFAULT_NAMESPACE
     zone: str = DEFAULT_ZONE
     search: tuple[str, ...] = ()
     nameservers: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
 
 
 def surroundings_from(resolv_conf: str, namespace: str | None = None) -> Surroundings:
@@ -140,6 +151,55 @@ def surroundings_here(resolv_conf: Path = RESOLV_CONF, namespace: Path = NAMESPA
     if _pretended:
         return _pretended[-1]
     return surroundings_from(_text(resolv_conf), _text(namespace))
+
+
+def this_pod() -> tuple[str, ...]:
+    """
+    Return the addresses of the pod that this runs in, for `Ring(me=knet.this_pod)`.
+
+    From `$POD_IPS` or `$POD_IP`, which the downward API sets, else from the lines that the kubelet
+    writes into `/etc/hosts`. On a dual-stack cluster there are two, and a ring has endpoints of one
+    family: with all of them it finds itself either way.
+
+    Raises:
+        ConfigError: This is no pod, or one in its node's network, and nothing says its address; or
+            `$POD_IPS` or `$POD_IP` holds something else.
+    """
+    addresses = _pretended[-1].addresses if _pretended else _addresses_here()
+    if not addresses:
+        raise ConfigError(
+            "nothing tells the address of this pod: neither $POD_IPS nor $POD_IP is set, and /etc/hosts "
+            "was not written by a kubelet; give the container `env: [{name: POD_IPS, valueFrom: "
+            "{fieldRef: {fieldPath: status.podIPs}}}]`, or outside of a cluster pass me='127.0.0.1'"
+        )
+    return addresses
+
+
+def addresses_from(environment: Mapping[str, str], hosts: str, hostname: str) -> tuple[str, ...]:
+    """
+    Return the addresses of a pod by its environment, or else by the text of its `/etc/hosts`.
+
+    Raises:
+        ConfigError: A variable holds no addresses.
+    """
+    for variable in ("POD_IPS", "POD_IP"):
+        words = environment.get(variable, "").replace(",", " ").split()
+        found = [usable_address(word) for word in words]
+        if None in found:
+            raise ConfigError(
+                f"${variable} must hold the addresses of this pod, got {shown(environment[variable])}"
+            )
+        if words:
+            return tuple(dict.fromkeys(word for word in found if word is not None))
+    if not hosts.startswith(_BY_KUBELET):
+        return ()
+    own = [words[0] for words in _lines(hosts) if hostname in words[1:]]
+    usable = [address for word in own if (address := usable_address(word)) is not None]
+    return tuple(dict.fromkeys(usable))
+
+
+def _addresses_here() -> tuple[str, ...]:
+    return addresses_from(os.environ, _text(HOSTS), socket.gethostname())
 
 
 _pretended: list[Surroundings] = []

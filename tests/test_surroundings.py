@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from knet import ConfigError, Resolver
+from knet import ConfigError, Resolver, this_pod
 from knet.surroundings import (
     MAX_FILE,
     Surroundings,
+    addresses_from,
     read_surroundings,
     surrounded_by,
     surroundings_from,
@@ -90,3 +91,64 @@ def test_each_nameserver_is_asked_once_and_any_means_this_host() -> None:
     text = "nameserver 0.0.0.0\nnameserver 10.0.0.1\nnameserver 10.0.0.1\nnameserver ::\nnameserver 10.0.0.2"
 
     assert surroundings_from(text).nameservers == ("127.0.0.1", "10.0.0.1", "::1")
+
+
+BY_KUBELET = """\
+# Kubernetes-managed hosts file.
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+10.244.1.7\tweb-0.web.prod.svc.cluster.local\tweb-0
+fd00:10::7\tweb-0.web.prod.svc.cluster.local\tweb-0
+
+# Entries added by HostAliases.
+10.9.9.9\tother.example
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "hosts", "hostname", "addresses"),
+    [
+        ({}, "", "web-0", ()),
+        ({}, BY_KUBELET, "web-0", ("10.244.1.7", "fd00:10::7")),
+        ({}, BY_KUBELET, "web-0.web.prod.svc.cluster.local", ("10.244.1.7", "fd00:10::7")),
+        ({}, BY_KUBELET, "web-1", ()),
+        # In the network of the node it is the node's file, whatever stands there.
+        ({}, BY_KUBELET.replace("file.", "file (host network)."), "web-0", ()),
+        ({}, "127.0.1.1 web-0\n10.0.0.1 web-0\n", "web-0", ()),
+        ({"POD_IP": "10.0.0.1"}, BY_KUBELET, "web-0", ("10.0.0.1",)),
+        ({"POD_IPS": "10.0.0.1,fd00::1"}, "", "web-0", ("10.0.0.1", "fd00::1")),
+        ({"POD_IPS": "FD00:0::1", "POD_IP": "10.0.0.1"}, "", "web-0", ("fd00::1",)),
+        ({"POD_IPS": "", "POD_IP": " 10.0.0.1 "}, "", "web-0", ("10.0.0.1",)),
+        ({"POD_IP": ""}, "", "web-0", ()),
+    ],
+)
+def test_a_pod_knows_its_addresses(
+    environment: dict[str, str], hosts: str, hostname: str, addresses: tuple[str, ...]
+) -> None:
+    """
+    By what the downward API sets, or by what the kubelet has written.
+    """
+    assert addresses_from(environment, hosts, hostname) == addresses
+
+
+@pytest.mark.parametrize("words", ["status.podIP", "10.0.0", "10.0.0.1;10.0.0.2", "0.0.0.0"])
+def test_a_variable_that_holds_something_else_is_refused(words: str) -> None:
+    with pytest.raises(ConfigError, match=r"\$POD_IP must hold the addresses of this pod, got"):
+        addresses_from({"POD_IP": words}, "", "web-0")
+
+
+def test_outside_of_a_pod_it_says_what_to_write() -> None:
+    with (
+        surrounded_by(Surroundings()),
+        pytest.raises(ConfigError, match=r"fieldPath: status\.podIPs"),
+    ):
+        this_pod()
+    with surrounded_by(Surroundings(addresses=("10.0.0.1",))):
+        assert this_pod() == ("10.0.0.1",)
+
+
+def test_here_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POD_IPS", "127.0.0.7")
+
+    assert this_pod() == ("127.0.0.7",)

@@ -205,8 +205,10 @@ def _nothing_left(
             samples=Samples(),
             age=belief.age.after_removal(belief.endpoints, now),
         )
-    # Whoever holds on, or has nothing yet, wants to know soon.
-    settled = not after.endpoints and after.resolved_at is not None
+    # Whoever holds on, or has nothing yet, wants to know soon; but not for ever.
+    settled = not after.endpoints and (
+        after.resolved_at is not None or spell.is_believed(now, policy.empty_hold)
+    )
     wait = policy.interval if settled else policy.shortest
     return Decision(after, _unconfirmed(after), pace.spread(wait, policy, jitter), changed)
 

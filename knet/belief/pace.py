@@ -67,10 +67,13 @@ def spread(wait: float, policy: RefreshPolicy, jitter: float) -> float:
 def after_failure(failures: int, policy: RefreshPolicy, jitter: float, *, starting: bool) -> float:
     """
     Seconds until the next lookup, after *failures* of them in a row: doubled each time.
+
+    Only the first retry may come sooner than `RefreshPolicy.min_interval`.
     """
     backoff = policy.retry * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
     most = min(policy.max_retry, MOST_START_RETRY) if starting else policy.max_retry
-    return min(backoff, most) * (0.5 + 0.5 * jitter)
+    wait = min(backoff, most) * (0.5 + 0.5 * jitter)
+    return wait if failures == 1 else max(wait, policy.shortest)
 
 
 def earliest(began_at: float | None, policy: RefreshPolicy, now: float) -> float:

@@ -36,8 +36,8 @@ class RefreshPolicy:
         jitter: Every wait after an answer is longer by up to this part of itself, at random, so that
             clients do not keep step. Never shorter: that would hit a cache just before it expires.
             After a failure it is between half and all of what was planned.
-        retry: Seconds before the first retry after a failure; doubled for each further one.
-            Envoy's `dns_failure_refresh_rate.base_interval`.
+        retry: Seconds before the first retry after a failure, which may be less than *min_interval*;
+            doubled for each further one. Envoy's `dns_failure_refresh_rate.base_interval`.
         max_retry: Seconds that a retry is delayed at most.
         empty_hold: Seconds for which the last endpoints are kept while DNS says that there are
             none; 30, as HAProxy's `hold nx`. `math.inf`: never empty.

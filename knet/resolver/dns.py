@@ -157,6 +157,13 @@ class Resolver:
         self._settings: Settings | None = None
         self._lookups: dict[Question, Lookup] = {}
 
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """
+        The DNS servers that are asked, in order.
+        """
+        return self._found().engine.nameservers
+
     # --- what it is for
 
     async def resolve(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import random
 import weakref
 from collections.abc import Callable, Coroutine
@@ -25,21 +26,32 @@ from knet.belief import Decision, RefreshPolicy, State, decide, pace
 from knet.endpoint import Endpoint
 from knet.errors import (
     ConfigError,
+    NameNotFound,
+    NoData,
     ResolveError,
     ResolveTimeout,
     RingClosed,
     RingMisused,
     RingNotReady,
+    ServerUnreachable,
 )
 from knet.hashring import Placement
-from knet.hosting import caller_here, clock_here, is_cancelled, wait_in_full
+from knet.hosting import (
+    call_later,
+    caller_here,
+    clock_here,
+    is_cancelled,
+    process_number,
+    wait_in_full,
+)
 from knet.pods import differing
-from knet.promise import Promise
+from knet.promise import Promise, copy_of
 from knet.question import Question
 from knet.resolver import Answer, Resolver
 from knet.ring.sharing import Build, Heard, Make, SharedLookup, lookup_of
 from knet.ring.standing import RingStats, Standing
 from knet.ring.words import log, on_one_line, shown_object, text_of
+from knet.routing.ownership import Lookout, Me, Myself, several_workers
 from knet.snapshot import Snapshot
 from knet.sources import Ask
 from knet.turns import turns
@@ -53,6 +65,16 @@ _GAPS = {
     "cut off": "the answer looks cut off and removes nobody whom it merely leaves out",
     "targets": "SRV targets could not be resolved, and nobody is removed for that",
 }
+# What an error means at a start, when a name has never been found before.
+_OUTSIDE = (
+    "outside of a cluster try `knet demo`, knet.Ring.static([...]), or knet.testing.HeadlessService"
+)
+_HINTS: dict[type[BaseException], str] = {
+    NameNotFound: f"a cluster's DNS knows such names, and no other does: {_OUTSIDE}",
+    ServerUnreachable: (
+        f"is this a cluster's DNS server, and does a NetworkPolicy let its port 53 through? {_OUTSIDE}"
+    ),
+}
 _FAILED = "%s: its resolver or its placement failed"
 
 _CANNOT = (
@@ -63,6 +85,9 @@ _CANNOT = (
 # for that. It takes a turn of the loop.
 _BEGIN = 0.01
 _PATIENCE = 1.0
+
+# Seconds after which a start that has found nothing says so.
+_SILENCE = 1.0
 
 # Set in whatever a lookup of a ring does: what it must not wait for is the end of that lookup.
 _looking_up: ContextVar[object] = ContextVar("knet_looking_up", default=None)
@@ -81,6 +106,8 @@ class Life:
         empty: A placement without members that *make* made; all others grow from it.
         policy: When to ask, and what to believe.
         start_timeout: Seconds that the first answer may take.
+        may_be_empty: Whether an answer that nobody is there is enough to begin with.
+        me: What says who this program is; asked at the start. `None`: nobody in particular.
 
     Attributes:
         standing: What the ring has to tell now.
@@ -97,9 +124,14 @@ class Life:
         "_empty",
         "_is_begun",
         "_is_claimed",
+        "_lookout",
         "_lookup",
         "_lookup_token",
         "_make",
+        "_may_be_empty",
+        "_me",
+        "_me_in",
+        "_myself",
         "_next",
         "_over",
         "_policy",
@@ -124,6 +156,9 @@ class Life:
         empty: Placement[Endpoint],
         policy: RefreshPolicy,
         start_timeout: float,
+        *,
+        may_be_empty: bool = False,
+        me: Me | None = None,
     ) -> None:
         self._question = question
         self._resolver = resolver
@@ -132,6 +167,12 @@ class Life:
         self._empty = empty
         self._policy = policy
         self._start_timeout = start_timeout
+        self._may_be_empty = may_be_empty
+        self._me = me
+        self._myself: Myself | None = None
+        # Who that is in which snapshot.
+        self._me_in: tuple[Snapshot | None, Endpoint | None] = (None, None)
+        self._lookout: Lookout | None = None
         self.standing = Standing()
         self._is_claimed = False
         self._is_begun = False
@@ -286,6 +327,11 @@ class Life:
             raise RingClosed(f"{self!r}: {self.standing.ended}; make a new one")
         if self._is_claimed:
             raise RingMisused(f"{self!r} was started already; each ring lives once")
+        if self._me is not None:
+            self._myself = Myself.told(self._me)
+            self._lookout = Lookout(self._myself)
+            if why := several_workers(os.environ, process_number()):
+                log(_logger, logging.WARNING, "%s: %s", self._question, why)
         self._is_claimed = True
 
     def body(self, started: Callable[[], None]) -> Coroutine[Any, Any, None]:
@@ -425,20 +471,59 @@ class Life:
                         raise error
                     await self._rest()
 
-        with anyio.move_on_after(self._start_timeout):
-            await keep_trying()
-        waited = anyio.current_time() - began
-        more = pace.extra_patience(self._start_timeout, waited)
-        if self.standing.snapshot is None and more:
-            with anyio.move_on_after(more):
+        call_off = call_later(_SILENCE, self._tell_of_silence)
+        try:
+            with anyio.move_on_after(self._start_timeout):
                 await keep_trying()
+            waited = anyio.current_time() - began
+            more = pace.extra_patience(self._start_timeout, waited)
+            if self.standing.snapshot is None and more:
+                with anyio.move_on_after(more):
+                    await keep_trying()
+        finally:
+            call_off()
         if self.standing.snapshot is None:
             waited = anyio.current_time() - began
-            if error is None:
-                raise ResolveTimeout(
-                    f"no answer for {self._question} from {shown_object(self._resolver)} within {waited:.1f} s"
-                )
-            raise error
+            raise self._why_not_found(error, waited)
+
+    def _why_not_found(self, error: BaseException | None, waited: float) -> BaseException:
+        """
+        Return what a start fails with: the last *error*, with what it may mean at a start.
+        """
+        source = shown_object(self._resolver)
+        if error is None and self.standing.belief.absence.empty is not None:
+            return NoData(
+                f"{self._question} has no endpoints, says {source}, and got none in {waited:.1f} s"
+            )
+        if error is None:
+            return ResolveTimeout(
+                f"no answer for {self._question} from {source} within {waited:.1f} s"
+            )
+        hint = _HINTS.get(type(error))
+        if hint is not None and isinstance(self._resolver, Resolver):
+            hinted = copy_of(error)  # others may have it too
+            hinted.args = (f"{text_of(error)}; {hint}",)
+            return hinted.with_traceback(error.__traceback__)
+        return error
+
+    def _tell_of_silence(self) -> None:
+        """
+        Say that a start takes long, what for, and for how long it may.
+        """
+        standing = self.standing
+        if standing.snapshot is not None or standing.ended is not None:
+            return
+        whom = shown_object(self._resolver)
+        if isinstance(self._resolver, Resolver):
+            with suppress(Exception):  # a subclass may do as it likes
+                whom = ", ".join(self._resolver.servers)
+        log(
+            _logger,
+            logging.WARNING,
+            "%s: no endpoints yet, %g s after the start; asking %s, for %g s in all%s",
+            *(self._question, _SILENCE, whom, self._start_timeout),
+            f": {standing.last_error}" if standing.last_error else "",
+        )
 
     async def _rest(self) -> bool:
         """
@@ -520,8 +605,40 @@ class Life:
         )
         self._build = build
         self._stand(after)
-        _report(self._question, before, after, heard.told)
+        _report(self._question, before, after, heard.told, may_be_empty=self._may_be_empty)
+        self._look_for_me()
         return failure
+
+    def me(self) -> Endpoint | None:
+        """
+        Return who this program is in the snapshot that stands, if it is one of them.
+        """
+        snapshot, myself = self.standing.snapshot, self._myself
+        if snapshot is None or myself is None:
+            return None
+        seen, found = self._me_in
+        if seen is not snapshot:
+            found = myself.among(snapshot.endpoints)
+            self._me_in = snapshot, found
+        return found
+
+    @property
+    def has_me(self) -> bool:
+        """
+        Was it told who this program is?
+        """
+        return self._me is not None
+
+    def _look_for_me(self) -> None:
+        """
+        Warn once, where this program is in no snapshot for long.
+        """
+        snapshot, lookout = self.standing.snapshot, self._lookout
+        if snapshot is None or lookout is None:
+            return
+        warning = lookout.after(self.me(), snapshot.endpoints, anyio.current_time())
+        if warning:
+            log(_logger, logging.WARNING, "%s: %s", self._question, on_one_line(warning))
 
     async def _ask(self, lookup: SharedLookup, since: float) -> Heard:
         """
@@ -553,6 +670,9 @@ class Life:
         """
         present, endpoints = self.standing.snapshot, decision.belief.endpoints
         if not decision.changed:
+            says_nobody = decision.belief.absence.empty is not None
+            if present is None and self._may_be_empty and says_nobody:
+                return Snapshot(self._empty), None
             return present, self._build
         await turns.give_way(len(endpoints))
         # From what stands, so that it costs what changes.
@@ -599,7 +719,12 @@ def _ends_a_ring(error: BaseException) -> bool:
 
 
 def _report(
-    question: Question, before: Standing, after: Standing, told: Answer | ResolveError
+    question: Question,
+    before: Standing,
+    after: Standing,
+    told: Answer | ResolveError,
+    *,
+    may_be_empty: bool,
 ) -> None:
     """
     Log one line each for a change of state, of endpoints, and of how whole the answers are.
@@ -624,6 +749,8 @@ def _report(
                 before.state,
                 count,
             )
+        elif after.state == "empty" and may_be_empty and before.state == "starting":
+            log(_logger, logging.INFO, "%s: starting -> empty, nobody is there yet", question)
         else:
             if isinstance(told, Answer):
                 why = "only IPv6 endpoints answer" if told.endpoints else "an empty answer"

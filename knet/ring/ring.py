@@ -27,6 +27,7 @@ from knet.question import Family, Protocol, Question, shown
 from knet.resolver import Resolver, StaticResolver
 from knet.ring.life import Life
 from knet.ring.standing import RingStats
+from knet.routing.ownership import Me, Myself
 from knet.snapshot import Change, Snapshot
 from knet.sources import Asked, ResolverProtocol, asking
 
@@ -66,6 +67,12 @@ class Ring:
             `ResolverProtocol` and `Asked`. `None`: `Resolver()`.
         refresh: When to ask, and what to believe.
         start_timeout: Seconds that entering waits for the first answer.
+        require_endpoints: Whether entering waits for a pod. If not, an answer that none is there is
+            enough; picks raise `NoEndpoints` until one is. `None`: as long as *me* is not given, since
+            no peer is ready before it has entered.
+        me: Which pod of the service this program is, if it is one: an address, a name as the ring has
+            it, a hostname (`"web-0"`), an `Endpoint`, several of them, of which the first that fits counts,
+            or a function that gives them, called at the start: `me=knet.this_pod`.
 
     Raises:
         ConfigError: An argument cannot be right.
@@ -85,6 +92,8 @@ class Ring:
         resolver: Asked | ResolverProtocol | None = None,
         refresh: RefreshPolicy = RefreshPolicy(),  # noqa: B008 - frozen
         start_timeout: float = 10.0,
+        require_endpoints: bool | None = None,
+        me: Me | None = None,
     ) -> None:
         question = Question(service, port, protocol, family)
         if not callable(placement):
@@ -110,7 +119,23 @@ class Ring:
                 "ring has none: write port=8080, the port that the proxy connects to"
             )
         self._question = question
-        self._life = Life(question, source, ask, placement, empty, refresh, start_timeout)
+        if require_endpoints is not None and not isinstance(require_endpoints, bool):
+            raise TypeError(
+                f"require_endpoints must be True, False or None, not {type(require_endpoints).__name__}"
+            )
+        if me is not None and not callable(me):
+            me = Myself.told(me).words
+        self._life = Life(
+            question,
+            source,
+            ask,
+            placement,
+            empty,
+            refresh,
+            start_timeout,
+            may_be_empty=me is not None if require_endpoints is None else not require_endpoints,
+            me=me,
+        )
         self._task: HostedTask | None = None
 
     @classmethod
@@ -120,6 +145,7 @@ class Ring:
         *,
         service: str = "static",
         placement: Callable[[tuple[Endpoint, ...]], Placement[Endpoint]] = HashRing,
+        me: Me | None = None,
     ) -> Self:
         """
         Make a ring of *endpoints* that are known beforehand, where there is no DNS.
@@ -130,11 +156,12 @@ class Ring:
             endpoints: `Endpoint` values or texts, at least one; see `StaticResolver`.
             service: What it is called in logs.
             placement: What places the keys.
+            me: Which of them this program is, if it is one.
         """
         resolver = StaticResolver(endpoints)
         if not resolver.endpoints:
             raise ConfigError("a static ring needs at least one endpoint")
-        return cls(service, resolver=resolver, placement=placement)
+        return cls(service, resolver=resolver, placement=placement, me=me)
 
     # --- picks
 
@@ -213,6 +240,39 @@ class Ring:
             return self.snapshot.get(key)
         except NoEndpoints:
             raise self._no_endpoints() from None
+
+    # --- who I am
+
+    @property
+    def me(self) -> Endpoint | None:
+        """
+        This program's own endpoint in the snapshot that stands; `None` while it has none.
+
+        A pod is in the snapshot of its own ring as soon as it is ready and DNS has told so.
+        """
+        return self._life.me()
+
+    def is_mine(self, key: str | bytes) -> bool:
+        """
+        Return whether *key* belongs to this program, by the snapshot that stands.
+
+        Eventually right, and no lock: for as long as news takes, two pods may both think so.
+
+        Raises:
+            ConfigError: The ring was not told who it is by *me*; or *key* holds a lone surrogate.
+            RingNotReady: There is no snapshot yet.
+            RingClosed: The ring is closed.
+            TypeError: *key* is neither `str` nor `bytes`.
+        """
+        if not self._life.has_me:
+            raise ConfigError(
+                f"{self!r} does not know who it is: write Ring(..., me=knet.this_pod)"
+            )
+        snapshot, me = self.snapshot, self._life.me()
+        try:
+            return snapshot.get(key) is me
+        except NoEndpoints:
+            return False
 
     # --- what it knows
 

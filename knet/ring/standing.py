@@ -130,10 +130,12 @@ class Standing:
             asked_at: When the lookup began that *told*.
             told_at: When that ended.
         """
+        # A ring that may be empty has begun with nobody in it.
+        is_empty = decision.state == "starting" and snapshot is not None
         after = replace(
             self,
             snapshot=snapshot,
-            state=decision.state,
+            state="empty" if is_empty else decision.state,
             belief=decision.belief,
             wait=decision.wait,
             due=told_at + decision.wait,

@@ -283,11 +283,12 @@ def test_a_ttl_shortens_the_interval_within_limits(ttl: float | None, wait: floa
 
 
 @pytest.mark.parametrize(
-    ("failures", "wait"), [(1, 0.25), (2, 0.5), (3, 1), (7, 15), (8, 15), (5000, 15)]
+    ("failures", "wait"), [(1, 0.25), (2, 1), (3, 1), (4, 2), (7, 15), (8, 15), (5000, 15)]
 )
 def test_retries_back_off(failures: int, wait: float) -> None:
     """
-    Doubling from `retry` to `max_retry`, halved where the jitter is least; never overflowing.
+    Doubling from `retry` to `max_retry`, halved where the jitter is least; never overflowing. Only the
+    first one may come before `min_interval` is over.
     """
     assert after(FAILURE, belief=Belief((A,), failures=failures - 1, resolved_at=0)).wait == wait
 

@@ -24,15 +24,18 @@ from knet import (
     Endpoint,
     KnetError,
     NameNotFound,
+    NoData,
     NoEndpoints,
     RefreshPolicy,
     ResolveError,
+    Resolver,
     ResolveTimeout,
     Ring,
     RingClosed,
     RingMisused,
     RingNotReady,
     ServerFailure,
+    ServerUnreachable,
     State,
     StaticResolver,
 )
@@ -684,6 +687,93 @@ async def test_a_start_survives_failures_until_it_succeeds() -> None:
     async with ring_of(resolver) as ring:
         assert await ring.get("user-42") == A
         assert ring.stats().failures == {"servfail": 1, "nxdomain": 1, "timeout": 1}
+
+
+async def test_a_start_that_takes_long_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    What is asked, of whom, and how long it may take; a quick start says nothing of it.
+    """
+    resolver = FakeResolver(A)
+    with caplog.at_level(logging.WARNING, "knet"):
+        async with ring_of(resolver):
+            await anyio.sleep(30)
+        assert not caplog.messages
+        resolver.delay = 8
+        async with ring_of(resolver, start_timeout=9):
+            await anyio.sleep(30)
+
+    assert caplog.messages == [
+        "web.prod: no endpoints yet, 1 s after the start; asking <FakeResolver>, for 9 s in all"
+    ]
+
+
+async def test_a_start_that_fails_for_long_is_told_with_the_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    resolver = FakeResolver()
+    resolver.outcome = ServerFailure("SERVFAIL\nfrom 10.96.0.10")
+    with caplog.at_level(logging.WARNING, "knet"), pytest.raises(ServerFailure):
+        await ring_of(resolver).start()
+
+    assert [m.partition("in all")[2] for m in caplog.messages] == [": SERVFAIL from 10.96.0.10"]
+
+
+async def test_nothing_is_told_of_a_start_that_was_given_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    resolver = FakeResolver(A)
+    resolver.delay = 8
+    with caplog.at_level(logging.WARNING, "knet"):
+        with anyio.move_on_after(0.5):
+            await ring_of(resolver).start()
+        await anyio.sleep(30)
+
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (
+            NameNotFound("there is no such name"),
+            "a cluster's DNS knows such names, and no other does",
+        ),
+        (ServerUnreachable("no connection"), "is this a cluster's DNS server"),
+    ],
+)
+async def test_a_start_that_fails_says_what_it_means_outside_of_a_cluster(
+    error: ResolveError, hint: str
+) -> None:
+    """
+    There it is the first thing that a newcomer sees. A source of another kind has reasons of its own.
+    """
+
+    class Outside(Resolver):
+        async def resolve(self, *_args: Any, **_options: Any) -> Answer:
+            raise error
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_exc_info: object) -> None:
+            pass
+
+    with pytest.raises(type(error), match=f"{error}; {hint}.*knet demo"):
+        await Ring("web.prod", resolver=Outside(nameservers=["127.0.0.1"])).start()
+    resolver = FakeResolver()
+    resolver.outcome = NameNotFound("not registered")
+    with pytest.raises(NameNotFound, match=r"^not registered$"):
+        await ring_of(resolver).start()
+
+
+async def test_a_start_without_anybody_says_so() -> None:
+    """
+    An answer came, and so it was no time-out.
+    """
+    with pytest.raises(
+        NoData, match=r"web\.prod has no endpoints, says <FakeResolver>, and got none in 10"
+    ):
+        await ring_of(FakeResolver()).start()
 
 
 async def test_a_resolver_that_never_answers_is_given_up() -> None:
