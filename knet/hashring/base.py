@@ -232,7 +232,7 @@ class BasePlacement(ABC, Generic[M]):
         Set `_members` and whatever else depends on them, in slices of about 0.1 ms.
         """
 
-    def _build_on(self, before: Self, members: Iterable[M]) -> Generator[None, None, None]:
+    def _build_on(self, before: Any, members: Iterable[M]) -> Generator[None, None, None]:
         """
         Do what `_build` does, perhaps faster by what *before* has: one with the same options.
         """

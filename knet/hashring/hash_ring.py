@@ -69,7 +69,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from itertools import compress, islice, repeat
 from math import floor
 from operator import is_not
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from knet.errors import ConfigError
 from knet.hashring.balance import check_balance, level, limits_of, run_starts
@@ -403,11 +403,12 @@ class HashRing(BasePlacement[M]):
         """
         return min(members // 4, 8 + members // 30)
 
-    def _build_on(self, before: Self, members: Iterable[M]) -> Generator[None, None, None]:
-        where, change = before._where, None
-        if where is not None and not isinstance(members, (str, bytes)):
-            members = tuple(members)
-            change = yield from self._difference(before._members, members, where)
+    def _build_on(self, before: Any, members: Iterable[M]) -> Generator[None, None, None]:
+        change: Difference[M] | None = None
+        where: Points | None = before._where
+        if where is not None and not issubclass(type(members), str | bytes):
+            members = after = tuple(members)
+            change = yield from self._difference(before._members, after, where)
         # A patch cannot begin to hop.
         if (
             where is None

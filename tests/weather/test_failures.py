@@ -6,12 +6,20 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import pytest
 
-from knet import AnswerTooLarge, NameNotFound, Resolver, Ring, RingClosed, ServerFailure
+from knet import (
+    AnswerTooLarge,
+    NameNotFound,
+    NoEndpoints,
+    Resolver,
+    Ring,
+    RingClosed,
+    ServerFailure,
+)
 from knet.testing import FaultKind, HeadlessService
 from tests.waiting import until_state
 from tests.weather.rings import (
@@ -126,6 +134,26 @@ async def test_entering_tries_again_until_there_is_an_answer(fault: FaultKind) -
             assert shown(ring) == addresses(web)
             assert ring.state == "fresh"
             assert ring.stats().lookups == sum(ring.stats().failures.values()) + 1
+
+
+@weather("Nobody is ready at the start")
+@pytest.mark.parametrize("options", [{"require_endpoints": False}, {"me": "10.0.0.1"}])
+async def test_entering_takes_nobody_for_an_answer_where_it_may(options: dict[str, Any]) -> None:
+    """
+    Else it waits, as for any first lookup that fails.
+    """
+    with HeadlessService("web.prod", pods=0) as web:
+        async with ring_at(web, **options) as ring:
+            assert ring.stats().state == "empty"
+            with pytest.raises(NoEndpoints):
+                await ring.get("user-42")
+            web.scale(3)
+            await ring.wait_for("fresh")
+            async with traffic(ring):
+                assert shown(ring) == addresses(web)
+
+    with HeadlessService("web.prod", pods=0) as web, pytest.raises(NameNotFound):
+        await ring_at(web, start_timeout=2.0).start()
 
 
 @weather("The first lookup fails")
