@@ -7,7 +7,7 @@ from knet.hashring.hashing import hash_key
 from knet.hashring.maglev import Maglev
 from knet.hashring.placement import Member, Placement, Sliced
 from knet.hashring.rendezvous import Rendezvous
-from knet.hashring.tree import BintreesTree, NodeTree, Tree, TreeRing
+from knet.hashring.tree import BintreesTree, NodeTree, Tree, TreePlacement, TreeRing
 
 __all__ = [
     "BintreesTree",
@@ -19,6 +19,7 @@ __all__ = [
     "Rendezvous",
     "Sliced",
     "Tree",
+    "TreePlacement",
     "TreeRing",
     "hash_key",
 ]

@@ -361,6 +361,12 @@ def check_placement(placement: object) -> None:
     for name, line in _METHODS.items():
         method = getattr(placement, name, None)
         if not callable(method):
+            if callable(getattr(placement, "add", None)):
+                raise TypeError(
+                    f"placement must make a Placement, which never changes, and {kind} is changed by add: "
+                    "in place of a TreeRing write placement=TreePlacement, or "
+                    "partial(TreePlacement, tree=MyTree)"
+                )
             raise TypeError(
                 f"placement must make a Placement, and {kind} has no {name}: write `{line}`"
             )

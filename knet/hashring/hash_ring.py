@@ -361,12 +361,11 @@ class HashRing(BasePlacement[M]):
         yield
         if not pointed:
             return
-        fill = _table_by_runs if total <= self._few_points else _table_by_minima
         hop = self._hops_with(total)
         starts = array("I") if hop or self._balance is not None else None
         high, low = bytearray(total), bytearray(total)
         yield
-        self._table, landed = yield from fill(pointed, self._slots, starts, high, low)
+        self._table, landed = yield from self._filling(pointed, starts, high, low)
         if self._balance is None:
             self._where = Points(high, low, counts)
         elif starts is not None:
@@ -389,6 +388,19 @@ class HashRing(BasePlacement[M]):
         while entries:
             del entries[-_MEMBERS_PER_SLICE:], pointed[-_MEMBERS_PER_SLICE:]
             yield
+
+    def _filling(
+        self,
+        pointed: list[tuple[Entry[M], int]],
+        starts: array[int] | None,
+        high: bytearray,
+        low: bytearray,
+    ) -> Generator[None, None, tuple[list[M], bytearray]]:
+        """
+        Make the table; see `_table_by_minima`.
+        """
+        fill = _table_by_runs if len(high) <= self._few_points else _table_by_minima
+        return fill(pointed, self._slots, starts, high, low)
 
     def _hops_with(self, total: int) -> bool:
         """

@@ -1,9 +1,10 @@
 """
-Bring your own tree: `TreeRing` keeps the points of a ring in a sorted tree of the caller's choice.
+Bring your own tree: the points of a ring in a sorted tree of the caller's choice.
 
-Mutable, and key for key the picks of `HashRing` with the same points and slots, and no `balance`:
-the tree holds the points as they are, and a key looks from the start of its slot for the first
-point at or after it. The rules of the placement are written down in `knet.hashring.hash_ring`.
+`TreeRing` is mutable, and has key for key the picks of `HashRing` with the same points and slots, and no
+`balance`: the tree holds the points as they are, and a key looks from the start of its slot for the
+first point at or after it. `TreePlacement` asks the tree that once for each slot, and is what a
+`knet.Ring` can have. The rules of the placement are written down in `knet.hashring.hash_ring`.
 
 It says what a tree must be able to do (`Tree`), gives trees of nodes a correct successor
 (`NodeTree`), and is the only importer of bintrees, whose red-black tree is the default.
@@ -12,16 +13,18 @@ It says what a tree must be able to do (`Tree`), gives trees of nodes a correct 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from array import array
 from bisect import bisect_left, insort
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from itertools import islice, repeat
 from operator import itemgetter
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from knet.errors import ConfigError
-from knet.hashring.hash_ring import POINTS, SLOTS, check_options, point_count, shift_of
+from knet.hashring.hash_ring import POINTS, SLOTS, HashRing, check_options, point_count, shift_of
 from knet.hashring.hashing import hash_key, xxh64
 from knet.hashring.placement import (
+    Entry,
     check_count,
     check_hash,
     key_list,
@@ -29,10 +32,22 @@ from knet.hashring.placement import (
     no_members,
     read_member,
 )
+from knet.hashring.steps import Steps, exhaust
 
-__all__ = ["BintreesTree", "Node", "NodeTree", "Tree", "TreeRing"]
+__all__ = ["BintreesTree", "Node", "NodeTree", "Tree", "TreePlacement", "TreeRing"]
 
-M = TypeVar("M", bound=Hashable)
+if TYPE_CHECKING:
+    # Not a name that the interpreter has to know: `TreeRing()` is a `TreeRing[str]` for type checkers.
+    import typing_extensions
+
+    M = typing_extensions.TypeVar("M", bound=Hashable, default=str)
+else:
+    M = TypeVar("M", bound=Hashable)
+
+# About 0.2 ms of work with a tree that is written in Python.
+_POINTS_PER_SLICE = 16
+# A tree of more points is taken apart point by point, since it may take milliseconds to free in one piece.
+_FEW_POINTS = 2048
 
 
 @runtime_checkable
@@ -192,7 +207,7 @@ class TreeRing(Generic[M]):
     """
     A ring whose members come and go one by one, kept in a tree; `HashRing`'s picks, key for key.
 
-        >>> ring = TreeRing[str]()
+        >>> ring = TreeRing()
         >>> for member in ("a", "b", "c"):
         ...     ring.add(member)
         >>> [ring.get(key) for key in ("alice", "bob", "dave")]
@@ -201,8 +216,9 @@ class TreeRing(Generic[M]):
         >>> [ring.get(key) for key in ("alice", "bob", "dave")]
         ['b', 'a', 'a']
 
-    A join or a leave touches only the member's own points, some milliseconds with the default tree,
-    where a `HashRing` is built anew. In return each `get` walks a tree, some 20 times as slow.
+    A join or a leave touches only the member's own points, some milliseconds with the default tree. In
+    return each `get` walks a tree, some 20 times as slow. A `knet.Ring` needs a placement that is never
+    changed: `TreePlacement`.
 
     Not safe to share between threads while members come or go.
 
@@ -228,15 +244,12 @@ class TreeRing(Generic[M]):
         name: Callable[[M], str] | None = None,
     ) -> None:
         check_options(points, slots, name)
-        if tree is None:
-            tree = BintreesTree()
-        elif not isinstance(tree, Tree):
+        if isinstance(tree, (list, tuple, set, frozenset)):
             raise TypeError(
-                f"a tree needs put, remove, get and ceiling; {type(tree).__name__} lacks some"
+                "TreeRing takes a tree and no members: add() them one by one. As the placement of a "
+                "knet.Ring write placement=TreePlacement, or partial(TreePlacement, tree=MyTree)"
             )
-        if tree.ceiling(0) is not None:
-            raise ConfigError("the tree must be empty: its points would be nobody's")
-        self._tree = tree
+        self._tree = _checked(BintreesTree() if tree is None else tree)
         self._points = points
         self._slots = slots
         self._shift = shift_of(slots)
@@ -257,13 +270,7 @@ class TreeRing(Generic[M]):
         if self._find(entry.name) is not None:
             raise ConfigError(f"there is a member of the name {entry.name.decode()!r} already")
         insort(self._joined, _Joined(entry.name, count, member), key=_joined_name)
-        own = (entry.name, member)
-        # A set, since two points of one member may be equal.
-        for point in set(map(xxh64, repeat(entry.name), range(count))):
-            others = self._tree.get(point)
-            # Members whose points collide share the place; the name that sorts first has it.
-            held = (own,) if others is None else tuple(sorted((*others, own), key=_joined_name))
-            self._tree.put(point, held)
+        exhaust(_adding(self._tree, (entry.name, member), count))
 
     def remove(self, member: M) -> None:
         """
@@ -411,3 +418,155 @@ class TreeRing(Generic[M]):
                 yield member
             slot = turn + (point >> shift) + 1
         yield from waiting.values()
+
+
+class TreePlacement(HashRing[M]):
+    """
+    `HashRing`, made by the caller's tree: every point is put there, and every slot asks it once.
+
+        >>> from functools import partial
+        >>> from knet.hashring import BintreesTree, HashRing
+        >>> placement = TreePlacement(["a", "b", "c"], tree=BintreesTree)
+        >>> [placement.get(key) for key in ("alice", "bob", "dave")]
+        ['b', 'a', 'c']
+
+    Immutable, with the picks and the `digest` of a `HashRing` of the same points and slots. A key costs
+    what it costs there, since the tree has been asked before. Each `replace` fills a new tree, which
+    takes some 10 us a point with the default one, in slices: a second for 1,000 members.
+
+        knet.Ring("web.prod", port=8080, placement=partial(TreePlacement, tree=MyTree))
+
+    Args:
+        members: Strings, `Member`s, endpoints: anything hashable with a name, and a `weight` if that
+            is not 1. The order does not matter.
+        tree: What makes an empty `Tree`: a class, or a function.
+        points: Points of a member of weight 1.
+        slots: Parts of the hash space, a power of two up to 2**20.
+        name: What of a member is hashed; by default a string itself, else its `name`.
+
+    Raises:
+        ConfigError: A name is given twice or empty, a weight or an option is out of range, or the tree
+            is not empty.
+        TypeError: A member, weight or option has the wrong type; *tree* is no function, or what it makes
+            lacks a method of `Tree` or finds a wrong ceiling.
+    """
+
+    __slots__ = ("_tree",)
+
+    _options = ("points", "slots", "tree")
+
+    def __init__(
+        self,
+        members: Iterable[M] = (),
+        *,
+        tree: Callable[[], Tree] = BintreesTree,
+        points: int = POINTS,
+        slots: int = SLOTS,
+        name: Callable[[M], str] | None = None,
+    ) -> None:
+        check_options(points, slots, name)
+        made_by: object = tree
+        if not callable(made_by):
+            kind = type(made_by).__name__
+            raise TypeError(
+                f"tree must be a function that makes an empty tree, such as its class: write tree={kind}, "
+                f"not an object of type {kind}"
+            )
+        self._tree = tree
+        self._points = points
+        self._slots = slots
+        self._balance = None
+        self._begin(members, name=name, key_hash=xxh64)
+
+    def _build(self, members: Iterable[M]) -> Generator[None, None, None]:
+        self._balance = None
+        # Also where nobody has points.
+        _checked(self._tree())
+        yield from super()._build(members)
+        # Each change asks a tree of its own.
+        self._where = None
+
+    def _filling(
+        self,
+        pointed: list[tuple[Entry[M], int]],
+        starts: array[int] | None,
+        high: bytearray,
+        low: bytearray,
+    ) -> Generator[None, None, tuple[list[M], bytearray]]:
+        tree = _checked(self._tree())
+        for number, (entry, count) in enumerate(pointed):
+            yield from _adding(tree, (entry.name, number), count)
+        shift, slots = self._shift, self._slots
+        table: list[Any] = [None] * slots
+        yield
+        landed = bytearray(len(pointed))
+        slot, below, done = 0, -1, 0
+        while slot < slots and (found := tree.ceiling(slot << shift)) is not None:
+            point, held = found
+            end = (point >> shift) + 1
+            if not slot < end <= slots:
+                raise _wrong_ceiling(tree, slot << shift, point)
+            number = held[0][1]
+            table[slot:end] = [pointed[number][0].member] * (end - slot)
+            landed[number] = 1
+            if starts is not None and number != below:
+                starts.append(slot)
+            below, slot, done = number, end, done + 1
+            if done % _POINTS_PER_SLICE == 0:
+                yield
+        if not slot:
+            raise _wrong_ceiling(tree, 0, None)
+        # Past the last point the first one follows.
+        table[slot:] = table[:1] * (slots - slot)
+        if starts is not None and slot < slots and table[slot] is not table[slot - 1]:
+            starts.append(slot)
+        if len(high) > _FEW_POINTS:
+            for entry, count in pointed:
+                yield from _forgetting(tree, entry.name, count)
+        return table, landed
+
+
+def _checked(tree: Any) -> Tree:
+    """
+    Return *tree*, or raise unless it is an empty one.
+    """
+    if not isinstance(tree, Tree):
+        raise TypeError(
+            f"a tree needs put, remove, get and ceiling; {type(tree).__name__} lacks some"
+        )
+    empty: Tree = tree
+    if empty.ceiling(0) is not None:
+        raise ConfigError("the tree must be empty: its points would be nobody's")
+    return empty
+
+
+def _wrong_ceiling(tree: Tree, key: int, found: int | None) -> TypeError:
+    return TypeError(
+        f"ceiling of {type(tree).__name__} must return the smallest key at or above the one that it is "
+        f"asked for, and of {key} it returned {found}"
+    )
+
+
+def _adding(tree: Tree, own: tuple[bytes, Any], count: int) -> Steps[None]:
+    """
+    Put so many points of a member into *tree*: its name, and what is kept there.
+    """
+    # A set, since two points of one member may be equal.
+    for done, point in enumerate(set(map(xxh64, repeat(own[0]), range(count))), 1):
+        others = tree.get(point)
+        # Members whose points collide share the place; the name that sorts first has it.
+        held = (own,) if others is None else tuple(sorted((*others, own), key=_joined_name))
+        tree.put(point, held)
+        if done % _POINTS_PER_SLICE == 0:
+            yield
+
+
+def _forgetting(tree: Tree, name: bytes, count: int) -> Steps[None]:
+    """
+    Remove so many points of a member from *tree*, those that are still there.
+    """
+    for done, point in enumerate(set(map(xxh64, repeat(name), range(count))), 1):
+        if tree.get(point) is not None:
+            tree.remove(point)
+        if done % _POINTS_PER_SLICE == 0:
+            yield

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from hypothesis import strategies as st
 
-from knet.hashring import HashRing, Maglev, Member, Rendezvous
+from knet.hashring import HashRing, Maglev, Member, Rendezvous, TreePlacement
 from knet.hashring.proxies import (
     EnvoyMaglev,
     EnvoyRing,
@@ -89,6 +89,14 @@ PLACEMENTS = [
         "Rendezvous",
         Rendezvous,
         weights=_FRACTIONS,
+        any_order=True,
+        keeps_order=False,
+        moves_with_cause=True,
+    ),
+    UnderTest(
+        "TreePlacement",
+        partial(TreePlacement, points=8, slots=512),
+        weights=(0, 0.5, 1, 1, 1, 2.5, 3),
         any_order=True,
         keeps_order=False,
         moves_with_cause=True,

@@ -12,18 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sortedcontainers import SortedDict
 
+from knet import Ring
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError, NoEndpoints
-from knet.hashring import BintreesTree, HashRing, Member, NodeTree, Tree, TreeRing
+from knet.hashring import BintreesTree, HashRing, Member, NodeTree, Tree, TreePlacement, TreeRing
 from tests.hashring.tools import (
     KEYS,
     few_bits,
     keys,
+    parts_of,
     points,
     sets_of_members,
     sixteenths,
     slots,
     use_hash,
+    with_keys,
 )
 
 
@@ -154,6 +157,17 @@ def test_the_trees_here_are_trees(tree: Tree) -> None:
     The protocol can be checked at run time.
     """
     assert isinstance(tree, Tree)
+
+
+def test_a_tree_ring_of_strings_needs_no_annotation() -> None:
+    """
+    For type checkers, which read this file.
+    """
+    ring = TreeRing()
+    ring.add("a")
+    member: str = ring.get("key")
+
+    assert member == "a"
 
 
 def test_a_tree_ring_has_the_default_picks_of_a_hash_ring(tree: Tree) -> None:
@@ -390,3 +404,89 @@ def test_a_tree_ring_fits_on_a_line() -> None:
     ring.add("a")
 
     assert repr(ring) == "<TreeRing members=1 points=10 slots=64>"
+
+
+# --- TreePlacement
+
+
+@given(sets_of_members(), points, slots, st.booleans())
+def test_a_tree_placement_is_the_hash_ring(
+    members: list[Member], points: int, slots: int, collide: bool
+) -> None:
+    """
+    Slot for slot, walk for walk and in what clients compare, with points that collide too.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if collide:
+            use_hash(patch, few_bits)
+        placement = TreePlacement(members, tree=SortedDictTree, points=points, slots=slots)
+        ring = HashRing(members, points=points, slots=slots)
+        for key in KEYS[:5] if with_keys(members) else ():
+            assert placement.get_n(key, 99) == ring.get_n(key, 99) == tuple(placement.walk(key))
+
+    assert list(map(id, parts_of(placement))) == list(map(id, parts_of(ring)))
+    assert placement.spec == ring.spec
+    assert placement.share() == ring.share()
+
+
+@pytest.mark.parametrize("tree", [BintreesTree, SortedDictTree, UnbalancedTree])
+def test_a_tree_placement_changes_as_a_hash_ring_does(tree: type[Tree]) -> None:
+    """
+    At the defaults, on whatever tree; each build asks for a tree of its own.
+    """
+    made: list[Tree] = []
+
+    def make() -> Tree:
+        made.append(tree())
+        return made[-1]
+
+    names = [f"10.0.0.{number}" for number in range(30)]
+    placement = TreePlacement(names, tree=make).replace([*names[1:], "10.0.1.1"])
+
+    assert parts_of(placement) == parts_of(HashRing([*names[1:], "10.0.1.1"]))
+    assert placement.replace(names) == TreePlacement(names, tree=make)
+    assert len(set(map(id, made))) == len(made)
+    # A large tree is taken apart point by point.
+    assert all(each.ceiling(0) is None for each in made)
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        (SortedDictTree(), r"write tree=SortedDictTree"),
+        (dict, r"a tree needs put, remove, get and ceiling; dict lacks some"),
+        (None, "must be a function"),
+    ],
+)
+def test_what_makes_no_tree_is_refused(tree: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        TreePlacement(tree=tree)
+
+
+def test_a_tree_that_is_not_empty_or_finds_wrongly_is_refused() -> None:
+    full = SortedDictTree()
+    full.put(1, ())
+    with pytest.raises(ConfigError, match="must be empty"):
+        TreePlacement(["a"], tree=lambda: full)
+
+    class Below(SortedDictTree):
+        """
+        Takes the predecessor for the successor, as the original of this library did.
+        """
+
+        def ceiling(self, key: int) -> tuple[int, Any] | None:
+            found = next(self._items.irange(None, key, reverse=True), None)
+            return None if found is None else (found, self._items[found])
+
+    with pytest.raises(
+        TypeError, match="ceiling of Below must return the smallest key at or above"
+    ):
+        TreePlacement(["a", "b"], tree=Below)
+
+
+@pytest.mark.parametrize("placement", [TreeRing, lambda _members: TreeRing[Endpoint]()])
+def test_a_ring_of_a_tree_ring_says_what_to_write(placement: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"placement=TreePlacement.*partial\(TreePlacement, tree=MyTree\)"
+    ):
+        Ring("web.prod", port=80, placement=placement)
