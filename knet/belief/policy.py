@@ -12,6 +12,9 @@ from knet.errors import ConfigError
 __all__ = ["RefreshPolicy"]
 
 
+_MIN_INTERVAL = 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshPolicy:
     """
@@ -32,7 +35,7 @@ class RefreshPolicy:
     Attributes:
         interval: Seconds between lookups, at most. A shorter TTL shortens it.
         min_interval: Seconds between lookups, at least, whatever the TTL; also how often
-            `Ring.refresh` asks. Above *interval*, *interval* counts.
+            `Ring.refresh` asks. An *interval* below it counts for both.
         jitter: Every wait after an answer is longer by up to this part of itself, at random, so that
             clients do not keep step. Never shorter: that would hit a cache just before it expires.
             After a failure it is between half and all of what was planned.
@@ -49,7 +52,7 @@ class RefreshPolicy:
     """
 
     interval: float = 5.0
-    min_interval: float = 1.0
+    min_interval: float = _MIN_INTERVAL
     jitter: float = 0.1
     retry: float = 0.5
     max_retry: float = 30.0
@@ -65,6 +68,11 @@ class RefreshPolicy:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ConfigError(f"{name} must be above 0 and finite, got {value}")
+        if self.min_interval > max(self.interval, _MIN_INTERVAL):
+            raise ConfigError(
+                f"min_interval must be at most interval ({self.interval:g}), got {self.min_interval:g}; to "
+                f"ask every {self.min_interval:g} s write interval={self.min_interval:g} too"
+            )
         if not 0 <= self.jitter <= 1:
             raise ConfigError(f"jitter must be between 0 and 1, got {self.jitter}")
         if self.retry > self.max_retry:

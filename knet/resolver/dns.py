@@ -64,6 +64,7 @@ class _Options:
     zone: str | None
     max_endpoints: int
     external: bool
+    srv_weights: bool
     surroundings: Surroundings | None
 
 
@@ -98,6 +99,9 @@ class Resolver:
             everything below it: the target of an ExternalName Service, or of an SRV record of a
             registry that is not Kubernetes. False: an answer can neither make knet ask for a name
             that nobody wrote down, nor send keys to it.
+        srv_weights: Take the weights of SRV records for those of endpoints, relative to each other: with 1
+            and 3, a quarter and three quarters of the keys. For registries such as Consul; Kubernetes gives
+            all records of an answer the same weight, another one whenever the number of pods changes.
 
     Raises:
         ConfigError: One of them is out of range or misspelt, or *resolv_conf* cannot be read.
@@ -117,6 +121,7 @@ class Resolver:
         zone: str | None = None,
         max_endpoints: int = MAX_ENDPOINTS,
         external: bool = False,
+        srv_weights: bool = False,
         resolv_conf: str | Path = RESOLV_CONF,
     ) -> None:
         if isinstance(nameservers, str):
@@ -136,8 +141,9 @@ class Resolver:
                 raise TypeError(f"{what} must be an int, not {type(count).__name__}")
             if not 1 <= count <= most:
                 raise ConfigError(f"{what} must be 1 to {most}, got {shown(count)}")
-        if not isinstance(external, bool):
-            raise TypeError(f"external must be a bool, not {type(external).__name__}")
+        for what, flag in (("external", external), ("srv_weights", srv_weights)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"{what} must be a bool, not {type(flag).__name__}")
         servers = None if nameservers is None else tuple(nameservers)
         if servers is not None:
             check_nameservers(servers)
@@ -151,6 +157,7 @@ class Resolver:
             zone=_bare(zone, "zone"),
             max_endpoints=max_endpoints,
             external=external,
+            srv_weights=srv_weights,
             # A file that somebody names has to be there; the usual one is read on first use.
             surroundings=None if is_usual else read_surroundings(resolv_conf),
         )
@@ -282,6 +289,7 @@ def _settings(options: _Options) -> Settings:
         here,
         options.max_endpoints,
         options.external,
+        options.srv_weights,
     )
 
 

@@ -66,12 +66,14 @@ class Settings:
         surroundings: Where short names are looked up.
         max_endpoints: An answer with more is refused.
         external: Whether names outside of a service's own domain are followed.
+        srv_weights: Whether the weights of SRV records count.
     """
 
     engine: EngineSettings
     surroundings: Surroundings
     max_endpoints: int
     external: bool
+    srv_weights: bool = False
 
 
 class _Pin(NamedTuple):
@@ -234,6 +236,7 @@ class Lookup:
                     family=family,
                     external=external,
                     known=self._known,
+                    weighted=self._settings.srv_weights,
                 )
             )
             targets = [target for target in found.unresolved if target not in asked]

@@ -60,6 +60,11 @@ _HEADER_SIZE = 12
 _RECORD_SIZE = {"A": 16, "AAAA": 28, "SRV": 20, "CNAME": 14}
 
 
+# A weight is a multiple of the points of an endpoint, and these are built with every change.
+_MOST_WEIGHT = 100.0
+_LEAST_WEIGHT = 0.001
+
+
 class Record(NamedTuple):
     """
     One resource record.
@@ -189,6 +194,7 @@ def finding_services(
     family: Family = "auto",
     external: bool = False,
     known: Known = NOBODY,
+    weighted: bool = False,
 ) -> Steps[Found]:
     """
     Find the pods among the SRV records of an answer to the question (*name*, SRV).
@@ -200,6 +206,7 @@ def finding_services(
         family: `"auto"` takes IPv4 addresses if the answer has any, else IPv6, for all alike.
         external: CNAMEs and targets may lie outside of the service's own domain.
         known: As in `finding_addresses`.
+        weighted: The weights of the records are those of the endpoints, relative to each other.
     """
     domain = _service_of(name)
     owners, ttls, outside = _follow(name, answer, domain, external)
@@ -211,6 +218,8 @@ def finding_services(
     ignored = sum(r.type == "SRV" for r in answer) - len(services)
     endpoints: dict[tuple[str, str, int | None], Endpoint] = {}
     unresolved: set[str] = set()
+    # Of all records, also of those whose targets are not known yet: no weight depends on who is missing.
+    weight_of = relative_weights({r.weight for r in services}) if weighted else {}
     for number, service in enumerate(services):
         if not number % _A_FEW:
             yield
@@ -229,7 +238,13 @@ def finding_services(
         pod = address.value if is_dashed(service.value, address.value) else service.value
         ttls += (service.ttl, address.ttl)
         key = pod, address.value, service.port
-        endpoints[key] = known.get(key) or Endpoint(*key)
+        weight = weight_of.get(service.weight, 1)
+        if key in endpoints:  # the same pod twice: the greater weight, in whatever order they come
+            weight = max(weight, endpoints[key].weight)
+        endpoint = known.get(key)
+        if endpoint is None or endpoint.weight != weight:
+            endpoint = Endpoint(*key, weight)
+        endpoints[key] = endpoint
     return Found(
         endpoints=distinct_names(endpoints.values()),
         ttl=_shortest(ttls) if endpoints else None,
@@ -238,6 +253,24 @@ def finding_services(
         outside=min(outsiders, default=outside),
         unresolved=tuple(sorted(unresolved)),
     )
+
+
+def relative_weights(weights: Collection[int]) -> dict[int, float]:
+    """
+    Return what each weight of SRV records, 0 to 65535, is to a placement: the smallest counts as 1.
+
+    So equal ones are all 1, whatever they are, and with 1 and 3 a quarter and three quarters of the keys
+    go there. If one is more than 100 times another, the largest counts as 100. Where some are above 0, 0
+    is "a very small chance" (RFC 2782) and counts as a thousandth: a single point.
+
+        >>> relative_weights({10, 30}), relative_weights({0}), relative_weights({0, 5})
+        ({10: 1.0, 30: 3.0}, {0: 1.0}, {0: 0.001, 5: 1.0})
+    """
+    greater = sorted(weight for weight in weights if weight)
+    if not greater:
+        return dict.fromkeys(weights, 1.0)
+    unit = max(greater[0], greater[-1] / _MOST_WEIGHT)
+    return {weight: weight / unit if weight else _LEAST_WEIGHT for weight in sorted(weights)}
 
 
 def finding_records(

@@ -334,6 +334,8 @@ def test_an_interval_below_the_least_counts() -> None:
         {"interval": math.inf},
         {"interval": math.nan},
         {"min_interval": 0},
+        {"interval": 1, "min_interval": 5},
+        {"min_interval": 6},
         {"jitter": -0.1},
         {"jitter": 1.1},
         {"retry": 0},
@@ -348,7 +350,7 @@ def test_a_policy_that_cannot_work_is_refused(wrong: dict[str, float]) -> None:
     """
     The message names the option.
     """
-    (option,) = wrong
+    option = list(wrong)[-1]
 
     with pytest.raises(ConfigError, match="retry" if option in ("retry", "max_retry") else option):
         RefreshPolicy(**wrong)  # type: ignore[arg-type]

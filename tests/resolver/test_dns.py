@@ -29,6 +29,7 @@ from knet import (
     ResolveError,
     Resolver,
     ResolveTimeout,
+    Ring,
     ServerFailure,
     ServerUnreachable,
     lookup_host,
@@ -1156,6 +1157,23 @@ async def test_lookup_host_gives_sorted_addresses() -> None:
 
         assert found == tuple(sorted(f"10.244.0.{n}" for n in range(2, 11)))
         assert asked(web) == [f"{WEB} A"]
+
+
+async def test_a_ring_takes_the_weights_of_srv_records_where_it_is_told_to() -> None:
+    """
+    A quarter and three quarters of the keys; without the option a half each.
+    """
+    with HeadlessService("web.prod", pods=0) as web:
+        web.answer_with(
+            f"_http._tcp.{WEB}. 5 IN SRV 1 1 8080 a.{WEB}.",
+            f"_http._tcp.{WEB}. 5 IN SRV 1 3 8080 b.{WEB}.",
+            additional=[f"a.{WEB}. 5 IN A 10.0.0.1", f"b.{WEB}. 5 IN A 10.0.0.2"],
+        )
+        for weights, share in ((True, 0.75), (False, 0.5)):
+            resolver = Resolver(nameservers=[web.nameserver], srv_weights=weights)
+            async with Ring("web.prod", port="http", resolver=resolver) as ring:
+                shares = {pod.address: part for pod, part in ring.snapshot.share().items()}
+                assert shares["10.0.0.2"] == pytest.approx(share, abs=0.08)
 
 
 async def test_lookup_srv_gives_every_port_of_every_pod() -> None:

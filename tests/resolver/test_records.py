@@ -923,3 +923,59 @@ def test_every_address_was_in_a_record_and_every_name_is_there_once(
         assert len({e.name for e in found.endpoints}) == len(found.endpoints)
         assert (found.ttl is None) == (not found.endpoints)
         assert found.ttl is None or 0 <= found.ttl < 2**31
+
+
+@pytest.mark.parametrize(
+    ("given", "counted"),
+    [
+        ((10, 10), (1, 1)),
+        ((33, 33, 33), (1, 1, 1)),
+        ((0, 0), (1, 1)),
+        ((1, 3), (1, 3)),
+        ((30, 10, 20), (3, 1, 2)),
+        ((1, 65535), (100 / 65535, 100)),
+        ((0, 5, 10), (0.001, 1, 2)),
+        ((65535,), (1,)),
+    ],
+)
+def test_srv_weights_count_relative_to_each_other(
+    given: tuple[int, ...], counted: tuple[float, ...]
+) -> None:
+    """
+    Where they are wanted; else every endpoint has the same.
+    """
+    targets = [f"pod-{number}.{WEB}" for number in range(len(given))]
+    services = [srv(target)._replace(weight=w) for target, w in zip(targets, given, strict=True)]
+    glue = [a(f"10.0.0.{number + 1}", target) for number, target in enumerate(targets)]
+
+    for records in (services, services[::-1]):
+        found = find_services(HTTP, records, glue, weighted=True).endpoints
+        weights = {endpoint.name: endpoint.weight for endpoint in found}
+        assert [weights[target] for target in targets] == pytest.approx(counted)
+    assert {e.weight for e in find_services(HTTP, services, glue).endpoints} == {1}
+
+
+def test_srv_weights_do_not_depend_on_who_is_missing() -> None:
+    """
+    A target that could not be resolved leaves the others what they are; a known endpoint is used again
+    if its weight is the same.
+    """
+    names = [f"pod-{number}.{WEB}" for number in range(2)]
+    services = [srv(names[0])._replace(weight=2), srv(names[1])._replace(weight=6)]
+    (found,) = find_services(HTTP, services, [a("10.0.0.2", names[1])], weighted=True).endpoints
+
+    assert found.weight == 3
+    known = {(e.name, e.address, e.port): e for e in [found]}
+    for other, is_same in (([2, 6], True), ([2, 4], False)):
+        again = [r._replace(weight=w) for r, w in zip(services, other, strict=True)]
+        (now,) = find_services(
+            HTTP, again, [a("10.0.0.2", names[1])], weighted=True, known=known
+        ).endpoints
+        assert (now is found) == is_same
+
+
+def test_the_same_pod_twice_has_the_greater_weight() -> None:
+    services = [srv(f"pod.{WEB}")._replace(weight=w) for w in (1, 4, 2)]
+    (found,) = find_services(HTTP, services, [a("10.0.0.1", f"pod.{WEB}")], weighted=True).endpoints
+
+    assert found.weight == 4
