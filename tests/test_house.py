@@ -43,6 +43,7 @@ ROOMS = [
     "knet",
     "knet.testing",
     "knet.cli",
+    "knet.__main__",
 ]
 
 # Inside a room the same holds for its modules.

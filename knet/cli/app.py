@@ -1,14 +1,15 @@
 """
 The options of the `knet` command, and how it ends.
 
-Exit codes: 0 done, 1 failed, 2 asked for in a wrong way, 130 ended by Ctrl-C. An error of knet is
-one line on standard error.
+Exit codes: 0 done, 1 failed, 2 asked for in a wrong way, 130 ended by Ctrl-C, 141 nobody reads any more.
+An error of knet is one line on standard error.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
@@ -26,13 +27,24 @@ T = TypeVar("T")
 
 _DISTRIBUTION = "knet-ring"
 
+# What the library calls its arguments, at the beginning of a message, and what they are here.
+_OPTIONS = {
+    "interval": "--interval",
+    "min_interval": "--interval",
+    "namespace": "--namespace",
+    "a nameserver": "--nameserver",
+    "nameservers": "--nameserver",
+    "port": "--port",
+    "service": "SERVICE",
+}
+_ARGUMENT = re.compile(rf"^({'|'.join(_OPTIONS)})\b")
+
 # Seconds that the demo takes: time to look on, or just enough for a log.
 _LIVE_SECONDS = 20.0
 _PLAIN_SECONDS = 6.0
 _MIN_PODS, _MAX_PODS = 2, 50
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -50,6 +62,8 @@ _Service = Annotated[
 _Port = Annotated[
     str | None,
     typer.Option(
+        "--port",
+        "-p",
         metavar="NUMBER|NAME",
         help="A number asks for A/AAAA records and adds that port. A name, such as `http`, asks for "
         "SRV records and takes port and hostname from there.",
@@ -58,6 +72,16 @@ _Port = Annotated[
 ]
 _Protocol = Annotated[Protocol, typer.Option(help="The protocol of a named port.")]
 _Family = Annotated[Family, typer.Option(help="auto: IPv4 where there is any, else IPv6.")]
+_Namespace = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace",
+        "-n",
+        metavar="NAME",
+        help="Where a bare `web` is looked up.",
+        show_default="this pod's own, else default",
+    ),
+]
 _Nameservers = Annotated[
     list[str] | None,
     typer.Option(
@@ -92,7 +116,9 @@ def _show_version(wanted: bool) -> None:
 def knet(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", "-V", callback=_show_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """
@@ -147,7 +173,7 @@ def demo(
     with LiveView(console) if live else PlainView(console) as view:
         outcome = _run(lambda: play(view, pods=pods, seconds=length), backend)
     console.print()
-    console.print(summary(outcome.acts))
+    console.print(summary(outcome.acts, console.width))
     console.print()
     for note in outcome.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=not live)
@@ -165,6 +191,7 @@ def resolve(
     port: _Port = None,
     protocol: _Protocol = "tcp",
     family: _Family = "auto",
+    namespace: _Namespace = None,
     nameserver: _Nameservers = None,
     external: _External = False,
     json: _Json = False,
@@ -179,7 +206,7 @@ def resolve(
 
     Example: `knet resolve web.prod --port http`
     """
-    target = _target(service, port, protocol, family, nameserver, external)
+    target = _target(service, port, protocol, family, namespace, nameserver, external)
     _run(lambda: lookups.resolve(target, as_json=json), backend)
 
 
@@ -191,11 +218,16 @@ def get(
     protocol: _Protocol = "tcp",
     family: _Family = "auto",
     count: Annotated[
-        int, typer.Option("--count", "-n", min=1, help="How many pods for each key, best first.")
+        int, typer.Option("--count", "-c", min=1, help="How many pods for each key, best first.")
     ] = 1,
     placement: Annotated[
-        lookups.Placing, typer.Option(help="Whose picks: knet's own, or those of a proxy.")
+        lookups.Placing,
+        typer.Option(
+            metavar="NAME",
+            help=f"Whose picks, knet's own or those of a proxy: {', '.join(lookups.PLACEMENTS)}.",
+        ),
     ] = "hashring",
+    namespace: _Namespace = None,
     nameserver: _Nameservers = None,
     external: _External = False,
     json: _Json = False,
@@ -215,9 +247,9 @@ def get(
     With `--json`: for each key an object with `key` and `endpoints`, most preferred first, as
     `knet resolve` has them.
 
-    Example: `knet get web.prod user-42 user-43 --port http -n 2`
+    Example: `knet get web.prod user-42 user-43 --port http -c 2`
     """
-    target = _target(service, port, protocol, family, nameserver, external)
+    target = _target(service, port, protocol, family, namespace, nameserver, external)
     _run(lambda: lookups.get(target, keys, placing=placement, count=count, as_json=json), backend)
 
 
@@ -232,8 +264,11 @@ def watch(
     ] = 5.0,
     count: Annotated[
         int | None,
-        typer.Option(min=1, help="End after so many changes.", show_default="until Ctrl-C"),
+        typer.Option(
+            "--count", "-c", min=1, help="End after so many changes.", show_default="until Ctrl-C"
+        ),
     ] = None,
+    namespace: _Namespace = None,
     nameserver: _Nameservers = None,
     external: _External = False,
     json: _Json = False,
@@ -252,7 +287,7 @@ def watch(
 
     Example: `knet watch web.prod --port http --interval 1`
     """
-    target = _target(service, port, protocol, family, nameserver, external)
+    target = _target(service, port, protocol, family, namespace, nameserver, external)
     _run(
         lambda: lookups.watch(target, interval=interval, changes=count, as_json=json),
         backend,
@@ -264,6 +299,7 @@ def _target(
     port: str | None,
     protocol: Protocol,
     family: Family,
+    namespace: str | None,
     nameservers: list[str] | None,
     external: bool,
 ) -> Target:
@@ -275,6 +311,7 @@ def _target(
         family,
         tuple(nameservers or ()),
         external,
+        namespace,
     )
 
 
@@ -294,4 +331,7 @@ def _run(main: Callable[[], Awaitable[T]], backend: Backend) -> T:
 
 
 def _complain(what: object) -> None:
-    typer.echo(f"knet: {' '.join(str(what).split())}", err=True)
+    text = " ".join(str(what).split())
+    if isinstance(what, ConfigError):
+        text = _ARGUMENT.sub(lambda match: _OPTIONS[match[1]], text, count=1)
+    typer.echo(f"knet: {text.replace('Resolver(external=True)', '--external')}", err=True)

@@ -8,9 +8,11 @@ coloured, cut off or wrapped, and JSON is one object a line.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
@@ -82,7 +84,8 @@ class Target:
         protocol: Of a named port.
         family: Of the addresses.
         nameservers: Whom to ask; none: those of `/etc/resolv.conf`.
-        external: As `knet.Resolver` takes it.
+        external: As `knet.Resolver` takes it, and the next one likewise.
+        namespace: Where a bare service name is looked up.
     """
 
     service: str
@@ -91,9 +94,12 @@ class Target:
     family: Family = "auto"
     nameservers: tuple[str, ...] = ()
     external: bool = False
+    namespace: str | None = None
 
     def resolver(self) -> Resolver:
-        return Resolver(nameservers=self.nameservers or None, external=self.external)
+        return Resolver(
+            nameservers=self.nameservers or None, external=self.external, namespace=self.namespace
+        )
 
     async def resolve(self) -> Answer:
         """
@@ -178,9 +184,30 @@ async def watch(target: Target, *, interval: float, changes: int | None, as_json
         changes: After how many of them to end; `None`: never.
         as_json: As objects instead of sentences.
     """
-    async with target.ring(RefreshPolicy(interval=interval)) as ring:
+    ring = target.ring(RefreshPolicy(interval=interval))
+    # Until there is a first line a warning says what is waited for.
+    warned = _Warned()
+    logger = logging.getLogger("knet")
+    logger.addHandler(warned)
+    try:
+        await ring.start()
+    finally:
+        logger.removeHandler(warned)
+    async with aclosing(ring):
         watcher = _Watcher(ring, _show_event_json if as_json else _show_event, changes)
         await watcher.run()
+
+
+class _Warned(logging.Handler):
+    """
+    Shows warnings as the command shows errors.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"knet: {record.getMessage()}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from typing import Literal, TypeVar
 import anyio
 from anyio.abc import TaskStatus
 
+from knet.cli.output import OutputFailed
+
 __all__ = ["Backend", "is_installed", "run"]
 
 Backend = Literal["asyncio", "trio"]
@@ -36,8 +38,12 @@ def run(main: Callable[[], Awaitable[T]], backend: Backend = "asyncio") -> T:
     try:
         return anyio.run(_interruptible, main, backend=backend)
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        # Where nothing can be written, whatever else goes wrong is for nobody.
+        failed = group.subgroup(OutputFailed)
+        error: BaseException = group if failed is None else failed
+        while isinstance(error, BaseExceptionGroup) and (
+            len(error.exceptions) == 1 or failed is not None
+        ):
             error = error.exceptions[0]
         raise error from None
 

@@ -414,7 +414,7 @@ def _explained(error: ResolveError, question: Question, spellings: tuple[str, ..
     """
     text = str(error)
     if len(spellings) > 1:
-        text += f"; of {', '.join(spellings)}"
+        text += f"; tried: {', '.join(spellings)}"
     if isinstance(question.port, str):
         text += (
             f"; is there a port named {question.port!r} ({question.protocol}), "

@@ -4,6 +4,10 @@ The `knet` command itself: help, version, what is missing, how it ends.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import anyio
 import pytest
 
@@ -83,3 +87,30 @@ def test_an_error_from_within_task_groups_leaves_as_itself(backend: Backend) -> 
 
     with pytest.raises(knet.ServerFailure, match="it is broken"):
         loop.run(main, backend)
+
+
+def test_python_runs_it_as_a_module() -> None:
+    """
+    Where scripts are not on the path; `-V` is short for `--version`.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "knet", "-V"],
+        capture_output=True,
+        text=True,
+        cwd=Path(knet.__file__).parents[1],
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == run("--version").stdout
+
+
+def test_help_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ([], ["demo"], ["resolve"], ["get"], ["watch"]):
+        lines = run(*command, "--help").stdout.splitlines()
+        assert max(map(len, lines)) <= 80
+
+
+def test_a_shell_can_be_taught_to_complete() -> None:
+    assert "--install-completion" in run("--help").stdout

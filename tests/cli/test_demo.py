@@ -69,24 +69,45 @@ def test_ctrl_c_ends_the_demo_quietly(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_the_live_picture_fits_a_small_terminal(backend: Backend) -> None:
+@pytest.mark.parametrize(
+    ("width", "height", "no_color"),
+    [(80, 24, False), (120, 40, False), (80, 12, False), (40, 24, True), (40, 12, True)],
+)
+def test_the_live_picture_fits_the_terminal(
+    backend: Backend, width: int, height: int, no_color: bool
+) -> None:
     """
-    80 x 24 shows pods, keys and news, whatever the number of pods; and it leaves nothing behind.
+    Pods show at any size, and how many more there are; the last picture stays when the demo has ended.
     """
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=80, height=24, color_system=None)
+    console = Console(
+        file=screen,
+        force_terminal=True,
+        width=width,
+        height=height,
+        color_system=None,
+        no_color=no_color,
+    )
     with LiveView(console) as view:
         outcome = loop.run(lambda: demo.play(view, pods=12, seconds=2), backend)
 
     assert judge(outcome.acts) == ()
-    frames = screen.getvalue().split("\x1b[H")[1:]
-    last = [_ESCAPES.sub("", line) for line in frames[-1].splitlines()]
-    assert "6/6 DNS is down" in last[0]
-    assert any("ring fresh  generation 5" in line for line in last)
-    assert any("requests answered" in line for line in last)
-    assert any("more" in line for line in last)
-    assert len(last) == 24
-    assert {len(line) for line in last} == {80}
+    while_on, _, left = screen.getvalue().partition("\x1b[?1049l")
+    live = [_ESCAPES.sub("", line) for line in while_on.split("\x1b[H")[-1].splitlines()]
+    kept = [
+        _ESCAPES.sub("", line) for line in left.strip("\n").splitlines() if _ESCAPES.sub("", line)
+    ]
+    for picture, lines in ((live, height), (kept, height - 1)):
+        assert len(picture) == lines
+        assert {len(line) for line in picture} == {width}
+        assert "6/6 DNS is" in picture[0]
+        assert any("ring fresh  generation 5" in line for line in picture)
+        assert any("requests answered" in line for line in picture)
+        pods = sum("│ web-" in line for line in picture)
+        assert pods >= 3
+        assert (pods < 11) == any("more" in line for line in picture)
+    keys = next((line for line in live if "keys" in line and "by their pod" in line), "")
+    assert bool(keys) == (no_color and height > 12)
 
 
 @pytest.mark.parametrize(

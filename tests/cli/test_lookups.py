@@ -239,3 +239,50 @@ def test_a_placement_that_hashes_ports_wants_one(service: HeadlessService, placi
     assert refused.exit_code == 2
     assert "add --port" in refused.stderr
     assert run(*asked, "--port", "8080").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("watch", "web.prod", "--interval", "0"), "knet: --interval must be above 0"),
+        (("resolve", "web.prod", "-p", "70000"), "knet: --port must be"),
+        (("resolve", "web", "-n", "no dots.here"), "knet: --namespace must be"),
+        (("resolve", "web", "--nameserver", "nowhere"), "knet: --nameserver must be"),
+    ],
+)
+def test_an_error_names_the_option(args: tuple[str, ...], said: str) -> None:
+    """
+    And not the argument of the library that it became.
+    """
+    result = run(*args)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(said), result.stderr
+
+
+def test_a_bare_name_is_looked_up_in_the_namespace_that_is_given(service: HeadlessService) -> None:
+    """
+    As kubectl has it, `-n`; and `-p` is the port.
+    """
+    args = ("resolve", "web", "--nameserver", service.nameserver, "-p", "8080", "--json")
+
+    assert run(*args, "-n", "prod").exit_code == 0
+    assert run(*args, "--namespace", "staging").exit_code == 1
+
+
+def test_watch_of_a_name_that_is_not_there_says_so_soon(service: HeadlessService) -> None:
+    """
+    A second after it has begun, and long before it gives up; the error lists what was tried.
+    """
+    process = start("watch", "wob.prod", "--nameserver", service.nameserver)
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    code, out, _ = finish(process)
+
+    assert line.startswith(
+        "knet: wob.prod: no endpoints yet, 1 s after the start; asking 127.0.0.1:"
+    )
+    assert "NXDOMAIN" in line
+    assert "tried: wob.prod.svc.cluster.local., wob.prod." in line
+    assert (code, out) == (130, "")

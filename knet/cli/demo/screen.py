@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -44,9 +45,13 @@ _MARKS = {
 }
 
 _NEWS = 5
-_MAP_LINES = 3
-# Border lines and headings, beside the rows of pods: with six pods it fits 24 lines.
-_TAKEN = 1 + (_NEWS + 2) + (_MAP_LINES + 2) + 3
+# The lines of the border of a panel, and those around the rows of pods.
+_BORDER = 2
+_AROUND_PODS = 3
+# From so many columns on there is room for all that is to be told of a pod, and for its address.
+_WIDE = 72
+_NARROW = 56
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(slots=True)
@@ -214,6 +219,7 @@ class LiveView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._last: Scene | None = None
         # Drawn from the event loop: a thread of rich's own would read a scene that is changing.
         self._live = Live(console=console, screen=True, auto_refresh=False)
 
@@ -228,24 +234,46 @@ class LiveView:
         traceback: TracebackType | None,
     ) -> None:
         self._live.stop()
+        if self._last is not None and error is None:
+            # The other screen is gone, and the last picture with it.
+            width, height = self._console.size
+            picture = _picture(self._last, width, height - 1, self._console.no_color)
+            self._console.print(picture, height=height - 1)
 
     def heading(self, text: str) -> None: ...
 
     def news(self, text: str) -> None: ...
 
     def draw(self, scene: Scene) -> None:
+        self._last = scene
         width, height = self._console.size
-        self._live.update(_picture(scene, width, height), refresh=True)
+        self._live.update(_picture(scene, width, height, self._console.no_color), refresh=True)
 
 
-def _picture(scene: Scene, width: int, height: int) -> RenderableType:
+def _picture(scene: Scene, width: int, height: int, no_color: bool) -> RenderableType:
+    """
+    Return *scene* for so many columns and lines: the pods first, then news, and keys in what is left.
+    """
+    left = height - 1
+    pods = min(len(scene.rows) + _AROUND_PODS, left)
+    left -= pods
+    news = min(_NEWS + _BORDER, left) if left > _BORDER else 0
+    # Three lines of keys tell more than the oldest news.
+    while news > _BORDER + 1 and left - news < _BORDER + 3:
+        news -= 1
+    left -= news
+    keys = left if left > _BORDER else 0
+    pods += left - keys
     layout = Layout()
-    layout.split_column(
+    parts = [
         Layout(_title(scene), size=1),
-        Layout(_pods(scene, width, height - _TAKEN), ratio=1, minimum_size=4),
-        Layout(_keys(scene, width - 4), size=_MAP_LINES + 2),
-        Layout(_news(scene), size=_NEWS + 2),
-    )
+        Layout(_pods(scene, width, pods - _AROUND_PODS), size=pods),
+    ]
+    if keys:
+        parts.append(Layout(_keys(scene, width - 4, keys - _BORDER, no_color), size=keys))
+    if news:
+        parts.append(Layout(_news(scene, news - _BORDER), size=news))
+    layout.split_column(*parts)
     return layout
 
 
@@ -260,17 +288,22 @@ def _title(scene: Scene) -> RenderableType:
 
 def _pods(scene: Scene, width: int, lines: int) -> RenderableType:
     table = Table(expand=True, box=None, pad_edge=False, header_style="dim")
+    is_wide, has_room = width >= _WIDE, width >= _NARROW
     table.add_column("pod", no_wrap=True)
-    table.add_column("address", no_wrap=True)
+    if has_room:
+        table.add_column("address", no_wrap=True)
     table.add_column("share", justify="right", min_width=5)
-    table.add_column("", ratio=1)
+    if is_wide:
+        table.add_column("", ratio=1)
     table.add_column("keys", justify="right", min_width=5)
-    table.add_column("", justify="right", min_width=4)
-    table.add_column("answered", justify="right", min_width=8)
-    table.add_column("", min_width=9)
+    if is_wide:
+        table.add_column("", justify="right", min_width=4)
+    if has_room:
+        table.add_column("answered", justify="right", min_width=8)
+    table.add_column("", min_width=9, no_wrap=True)
     keys = Counter(scene.owners.values())
     most = max((row.share for row in scene.rows.values()), default=0) or 1
-    rows = sorted(scene.rows.items(), key=lambda item: (len(item[0]), item[0]))
+    rows = [(name, scene.rows[name]) for name in _in_order(scene.rows)]
     hidden = 0
     if len(rows) > lines:
         hidden = len(rows) - lines + 1
@@ -278,16 +311,20 @@ def _pods(scene: Scene, width: int, lines: int) -> RenderableType:
     for name, row in rows[: len(rows) - hidden]:
         gone = row.mark in ("left", "dead")
         gained = scene.gained[name]
-        table.add_row(
-            Text(name, style="dim strike" if gone else row.colour),
-            Text(row.address, style="dim" if gone else ""),
-            f"{row.share:.1%}",
-            Bar(size=most, begin=0, end=row.share, color="bright_black" if gone else row.colour),
-            f"{keys[name]:,}",
-            Text(f"{gained:+}" if gained else "", style="green" if gained > 0 else "red"),
-            f"{scene.requests[name]:,}",
-            Text(row.mark, style=_MARKS.get(row.mark, "")),
-        )
+        cells: list[RenderableType] = [Text(name, style="dim strike" if gone else row.colour)]
+        if has_room:
+            cells.append(Text(row.address, style="dim" if gone else ""))
+        cells.append(f"{row.share:.1%}")
+        if is_wide:
+            cells.append(Bar(most, 0, row.share, color="bright_black" if gone else row.colour))
+        cells.append(f"{keys[name]:,}")
+        if is_wide:
+            style = "green" if gained > 0 else "red"
+            cells.append(Text(f"{gained:+}" if gained else "", style=style))
+        if has_room:
+            cells.append(f"{scene.requests[name]:,}")
+        cells.append(Text(row.mark, style=_MARKS.get(row.mark, "")))
+        table.add_row(*cells)
     if hidden:
         table.add_row(Text(f"+ {hidden} more", style="dim"))
     ring = Text.assemble(
@@ -309,49 +346,62 @@ def _counts(scene: Scene) -> Text:
     )
 
 
-def _keys(scene: Scene, width: int) -> RenderableType:
+def _keys(scene: Scene, width: int, lines: int, no_color: bool) -> RenderableType:
     """
-    A cell for each user, in the colour of its pod; as many as there is room for, two a character.
+    A cell for each user, in the colour of its pod, two a character; without colours a digit each.
     """
-    lines = []
-    owners = [scene.rows[pod].colour for pod in scene.owners.values() if pod in scene.rows]
-    for line in range(_MAP_LINES):
-        top = owners[line * 2 * width : (line * 2 + 1) * width]
-        bottom = owners[(line * 2 + 1) * width : (line * 2 + 2) * width]
-        cells = Text(no_wrap=True)
-        for upper, lower in zip(top, bottom, strict=False):
-            cells.append("▀", style=f"{upper} on {lower}")
-        lines.append(cells)
-    shown = min(len(owners), 2 * _MAP_LINES * width)
-    title = Text(f"{shown} of {len(owners):,} keys, in the colour of their pod")
-    return Panel(Group(*lines), title=title, title_align="left")
+    pods = [pod for pod in scene.owners.values() if pod in scene.rows]
+    if no_color:
+        digits = {pod: _DIGITS[at % len(_DIGITS)] for at, pod in enumerate(_in_order(scene.rows))}
+        text = "".join(digits[pod] for pod in pods[: lines * width])
+        cells = [Text(text[at : at + width], no_wrap=True) for at in range(0, len(text), width)]
+        shown, how = len(text), "by their pod, the first is 0"
+    else:
+        cells = []
+        colours = [scene.rows[pod].colour for pod in pods]
+        for first in range(0, min(len(colours), lines * 2 * width), 2 * width):
+            top = colours[first : first + width]
+            bottom = colours[first + width : first + 2 * width]
+            line = Text(no_wrap=True)
+            for upper, lower in zip_longest(top, bottom):
+                line.append("▀", style=f"{upper} on {lower}" if lower else upper)
+            cells.append(line)
+        shown, how = min(len(colours), lines * 2 * width), "in the colour of their pod"
+    title = Text(f"{shown:,} of {len(pods):,} keys, {how}")
+    return Panel(Group(*cells), title=title, title_align="left")
 
 
-def _news(scene: Scene) -> RenderableType:
-    lines = [Text(text, no_wrap=True, overflow="ellipsis") for text in scene.news]
-    return Panel(Group(*lines), title=Text("news"), title_align="left")
+def _in_order(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: (len(name), name))
 
 
-def summary(acts: Iterable[Act]) -> Table:
+def _news(scene: Scene, lines: int) -> RenderableType:
+    news = list(scene.news)[-lines:]
+    texts = [Text(text, no_wrap=True, overflow="ellipsis") for text in news]
+    return Panel(Group(*texts), title=Text("news"), title_align="left")
+
+
+def summary(acts: Iterable[Act], width: int) -> Table:
     """
-    Return the table of what happened, a row an act.
+    Return the table of what happened, a row an act; on narrow terminals the columns that matter most.
     """
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column("act", no_wrap=True)
-    for header in (
-        "keys\nmoved",
-        "\nshare",
-        "\nideal",
-        "without\ncause",
-        "requests\nanswered",
-        "no\nanswer",
-        "wrong\npod",
-        "failed\nget",
+    is_wide = width >= _WIDE
+    for header, is_shown in (
+        ("keys\nmoved", True),
+        ("\nshare", is_wide),
+        ("\nideal", is_wide),
+        ("without\ncause", is_wide),
+        ("requests\nanswered", is_wide),
+        ("no\nanswer", True),
+        ("wrong\npod", is_wide),
+        ("failed\nget", True),
     ):
-        table.add_column(header, justify="right", no_wrap=True)
+        if is_shown:
+            table.add_column(header, justify="right", no_wrap=True)
     for act in acts:
-        table.add_row(
-            act.title,
+        cells: list[str | Text] = [
             str(len(act.moved)),
             f"{act.moved_share:.1%}",
             f"{act.ideal_share:.1%}",
@@ -360,7 +410,9 @@ def summary(acts: Iterable[Act]) -> Table:
             str(act.unanswered),
             _bad_if(act.wrong),
             _bad_if(act.failed_gets),
-        )
+        ]
+        shown = cells if is_wide else [cells[0], cells[5], cells[7]]
+        table.add_row(act.title, *shown)
     return table
 
 
