@@ -14,7 +14,7 @@ from typing import Any, final
 from knet.endpoint import Endpoint
 from knet.errors import NoEndpoints
 from knet.hashring import HashRing, Placement, hash_key
-from knet.hashring.base import owners
+from knet.hashring.base import BasePlacement, owners
 from knet.hashring.hash_ring import shift_of
 from knet.pods import by_name, differing, find
 
@@ -37,37 +37,48 @@ class Snapshot:
 
     It can be read from any task and any thread, and pickled.
 
+    `get(key)`, `get_n(key, n)`, `get_many(keys)` and `walk(key)` are the placement's own bound methods,
+    since a method around them would cost a fifth more.
+
     Attributes:
-        get: `get(key) -> Endpoint`, where *key* is `str`, hashed as UTF-8, or `bytes`. Raises
-            `NoEndpoints` when there are none. The placement's own bound method, because a method
-            around it would cost a fifth more.
-        get_n: `get_n(key, n) -> tuple[Endpoint, ...]`: distinct, most preferred first, at most as
-            many as there are.
-        get_many: `get_many(keys) -> list[Endpoint]`, in the order of *keys*.
-        walk: `walk(key) -> Iterator[Endpoint]`: all of them, most preferred first.
         placement: What holds the answers.
         endpoints: Sorted by name.
         generation: 1 for a ring's first snapshot, and one more for each that followed.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_digest",
-        "endpoints",
-        "generation",
-        "get",
-        "get_many",
-        "get_n",
-        "placement",
-        "shift",
-        "table",
-        "walk",
-    )
+    # With what `help()` shows of them.
+    __slots__ = {
+        "__weakref__": None,
+        "_digest": None,
+        "endpoints": "The endpoints, sorted by name.",
+        "generation": "1 for a ring's first snapshot, and one more for each that followed.",
+        "get": BasePlacement.get.__doc__,
+        "get_many": BasePlacement.get_many.__doc__,
+        "get_n": BasePlacement.get_n.__doc__,
+        "placement": "What holds the answers.",
+        "shift": None,
+        "table": None,
+        "walk": BasePlacement.walk.__doc__,
+    }
 
+    # The strings are what editors show.
     get: Callable[[str | bytes], Endpoint]
+    """
+    `get(key) -> Endpoint`: the endpoint that a key belongs to; `str` is hashed as UTF-8. Raises
+    `NoEndpoints` when there are none.
+    """
     get_n: Callable[[str | bytes, int], tuple[Endpoint, ...]]
+    """
+    `get_n(key, n) -> tuple[Endpoint, ...]`: distinct, most preferred first, at most as many as there are.
+    """
     get_many: Callable[[Iterable[str | bytes]], list[Endpoint]]
+    """
+    `get_many(keys) -> list[Endpoint]`: the endpoint of each key, in the order of the keys.
+    """
     walk: Callable[[str | bytes], Iterator[Endpoint]]
+    """
+    `walk(key) -> Iterator[Endpoint]`: all endpoints that have keys, most preferred first.
+    """
     placement: Placement[Endpoint]
     endpoints: tuple[Endpoint, ...]
     generation: int

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import pydoc
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
@@ -264,3 +265,15 @@ def test_only_an_endpoint_gains_or_loses_keys(wrong: Any) -> None:
     for ask in (change.gained, change.lost):
         with pytest.raises(TypeError, match=r"snapshot\.find"):
             ask(wrong)
+
+
+@pytest.mark.parametrize("name", ["get", "get_n", "get_many", "walk", "endpoints", "generation"])
+def test_help_tells_what_each_part_is_for(name: str) -> None:
+    """
+    Though methods are attributes of each snapshot.
+    """
+    text = pydoc.plain(pydoc.render_doc(Snapshot))
+    shown = text.partition(f" {name}\n |      ")[2]
+
+    assert shown.strip()
+    assert not shown.startswith("list of weak")

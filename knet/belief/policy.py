@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from knet.errors import ConfigError
 
@@ -83,6 +83,17 @@ class RefreshPolicy:
             raise ConfigError(f"empty_hold must be 0 or more, got {self.empty_hold}")
         if self.confirm < 1:
             raise ConfigError(f"confirm must be at least 1, got {self.confirm}")
+
+    def __repr__(self) -> str:
+        """
+        Show what differs from the defaults.
+        """
+        mine = [
+            f"{each.name}={getattr(self, each.name)!r}"
+            for each in fields(self)
+            if getattr(self, each.name) != each.default
+        ]
+        return f"RefreshPolicy({', '.join(mine)})"
 
     @property
     def shortest(self) -> float:

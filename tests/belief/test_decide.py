@@ -706,3 +706,11 @@ def test_a_ring_does_not_follow_a_blink(
         assert belief.endpoints == (A, C)
         assert snapshots - 1 <= 2
         assert gone_at - changed_at <= ttl + 2 * interval * (1 + policy.jitter)
+
+
+def test_a_policy_shows_what_is_not_the_default() -> None:
+    """
+    The signature of a ring shows it as its default.
+    """
+    assert repr(RefreshPolicy()) == "RefreshPolicy()"
+    assert repr(RefreshPolicy(interval=2, confirm=3)) == "RefreshPolicy(interval=2, confirm=3)"
