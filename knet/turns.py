@@ -24,27 +24,31 @@ class Turns:
 
     Attributes:
         seconds: After this much work. What is done sooner passes no checkpoint.
+        most: After this much where the others take long: then each turn that was waited for is worth a
+            quarter of it, or a change would come late on a busy loop.
         many: With more endpoints than this, there is a turn between reading, deciding and building.
     """
 
-    def __init__(self, seconds: float = 0.00025, many: int = 256) -> None:
+    def __init__(self, seconds: float = 0.00025, most: float = 0.0006, many: int = 256) -> None:
         self.seconds = seconds
+        self.most = most
         self.many = many
 
     async def take(self, steps: Steps[T]) -> T:
         """
         Take all *steps*, in turns, and return what they made.
         """
-        began = time.perf_counter()
+        began, allowed = time.perf_counter(), self.seconds
         while True:
             try:
                 next(steps)
             except StopIteration as stop:
                 made: T = stop.value
                 return made
-            if time.perf_counter() - began > self.seconds:
+            if (ended := time.perf_counter()) - began > allowed:
                 await checkpoint()
                 began = time.perf_counter()
+                allowed = max(self.seconds, min(self.most, (began - ended) / 4))
 
     async def give_way(self, count: int) -> None:
         """

@@ -17,10 +17,13 @@ from typing import Literal, NamedTuple
 from knet.endpoint import Endpoint
 from knet.pods import changed, differing
 
-__all__ = ["EMPTY_ANSWERS", "Absence", "EmptySpell", "Walk", "walk"]
+__all__ = ["EMPTY_ANSWERS", "MOST_HEARD", "Absence", "EmptySpell", "Walk", "walk"]
 
 # An empty ring takes more than one liar: this many answers in a row, whatever the hold is.
 EMPTY_ANSWERS = 3
+
+# Seconds between two empty answers that count, at most, where lookups failed in between.
+MOST_HEARD = 5.0
 
 _address = attrgetter("address")
 
@@ -34,19 +37,21 @@ class EmptySpell:
 
     Attributes:
         of: Of what they say so: of all endpoints, or of those at IPv4 addresses.
-        since: When they began.
-        times: How many of them in a row.
+        last: When the last of them came.
+        heard: For how many seconds they have said so.
+        times: How many of them there were, with failures in between or not.
     """
 
     of: Literal["all", "ipv4"]
-    since: float
+    last: float
+    heard: float = 0.0
     times: int = 1
 
-    def is_believed(self, now: float, hold: float) -> bool:
+    def is_believed(self, hold: float) -> bool:
         """
         Has it been said often enough, and for *hold* seconds?
         """
-        return self.times >= EMPTY_ANSWERS and now - self.since >= hold
+        return self.times >= EMPTY_ANSWERS and self.heard >= hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +67,21 @@ class Absence:
     missing: Mapping[str, int] = field(default_factory=lambda: _NOBODY)
     empty: EmptySpell | None = None
 
-    def told_nothing(self, of: Literal["all", "ipv4"], now: float) -> EmptySpell:
+    def told_nothing(
+        self, of: Literal["all", "ipv4"], now: float, *, after_failures: bool
+    ) -> EmptySpell:
         """
         Return the run of empty answers after one more.
+
+        A failure in between says nothing, so it neither ends the run nor counts: of the time over which
+        lookups failed, some seconds at most have been heard.
         """
-        if self.empty is None or self.empty.of != of:
+        spell = self.empty
+        if spell is None or spell.of != of:
             return EmptySpell(of, now)
-        return EmptySpell(of, self.empty.since, self.empty.times + 1)
+        gap = now - spell.last
+        heard = spell.heard + (min(gap, MOST_HEARD) if after_failures else gap)
+        return EmptySpell(of, now, heard, spell.times + 1)
 
     def seen(self, named: tuple[Endpoint, ...]) -> Absence:
         """

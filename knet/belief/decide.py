@@ -193,10 +193,10 @@ def _nothing_left(
     """
     An answer that there is nothing, or nothing *of* IPv4: true at times, and a common lie.
     """
-    spell = belief.absence.told_nothing(of, now)
+    spell = belief.absence.told_nothing(of, now, after_failures=belief.failures > 0)
     after = replace(belief, absence=Absence(belief.absence.missing, spell), failures=0)
     hold = policy.empty_hold if of == "all" else min(policy.empty_hold, MOST_FAMILY_HOLD)
-    changed = bool(belief.endpoints) and spell.is_believed(now, hold)
+    changed = bool(belief.endpoints) and spell.is_believed(hold)
     if changed:
         after = replace(
             after,
@@ -207,7 +207,7 @@ def _nothing_left(
         )
     # Whoever holds on, or has nothing yet, wants to know soon; but not for ever.
     settled = not after.endpoints and (
-        after.resolved_at is not None or spell.is_believed(now, policy.empty_hold)
+        after.resolved_at is not None or spell.is_believed(policy.empty_hold)
     )
     wait = policy.interval if settled else policy.shortest
     return Decision(after, _unconfirmed(after), pace.spread(wait, policy, jitter), changed)
@@ -215,12 +215,14 @@ def _nothing_left(
 
 def _failed(belief: Belief, policy: RefreshPolicy, jitter: float) -> Decision:
     """
-    No answer: nothing is believed, and the run of answers that nothing is left is broken.
+    No answer: nothing is believed, and nothing that was heard before is forgotten.
     """
-    starting = belief.resolved_at is None and belief.absence.empty is None
+    spell = belief.absence.empty
+    empty = spell is not None and spell.is_believed(policy.empty_hold)
     failures = belief.failures + 1
+    starting = belief.resolved_at is None and not empty
     wait = pace.after_failure(failures, policy, jitter, starting=starting)
-    after = replace(belief, failures=failures, absence=Absence(belief.absence.missing))
+    after = replace(belief, failures=failures)
     return Decision(after, _unconfirmed(after), wait)
 
 

@@ -542,9 +542,10 @@ class Life:
         """
         coming, self._next = self._next, Promise()
         since = self._oldest_answer()
+        pause = self._policy.shortest if self._asked.is_set() else 0.0
         self._asked = anyio.Event()
         try:
-            failure = await self._hear(since)
+            failure = await self._hear(since, pause)
         except BaseException:
             coming.fail(RingClosed(f"{self!r} was closed during the lookup"))
             raise
@@ -569,13 +570,13 @@ class Life:
             policy=self._policy,
         )
 
-    async def _hear(self, since: float) -> BaseException | None:
+    async def _hear(self, since: float, pause: float) -> BaseException | None:
         lookup, build = self._lookup, self._build
         assert lookup is not None
         began = anyio.current_time()
         failure: BaseException | None
         try:
-            heard = await self._ask(lookup, since)
+            heard = await self._ask(lookup, since, pause)
             failure = heard.told if isinstance(heard.told, ResolveError) else None
             if isinstance(heard.told, Answer):
                 await turns.give_way(len(heard.told.endpoints))
@@ -640,14 +641,14 @@ class Life:
         if warning:
             log(_logger, logging.WARNING, "%s: %s", self._question, on_one_line(warning))
 
-    async def _ask(self, lookup: SharedLookup, since: float) -> Heard:
+    async def _ask(self, lookup: SharedLookup, since: float, pause: float) -> Heard:
         """
         Ask, and be known to ask to whatever is done for it, in tasks of its own too.
         """
         self._lookup_token = object()
         reset = _looking_up.set(self._lookup_token)
         try:
-            return await lookup.ask(since)
+            return await lookup.ask(since, pause)
         finally:
             _looking_up.reset(reset)
             self._lookup_token = None

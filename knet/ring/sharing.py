@@ -79,12 +79,14 @@ class SharedLookup:
         self._known: tuple[Endpoint, ...] = ()
         self._builds: WeakValueDictionary[int, Build] = WeakValueDictionary()
 
-    async def ask(self, since: float) -> Heard:
+    async def ask(self, since: float, pause: float = 0.0) -> Heard:
         """
         Return what a lookup told that began at *since* or later; begin one if there is none.
 
-        There is one at a time. Who comes too late to take part in it shares the next one with all
-        others who did.
+        There is one at a time, and the next begins *pause* seconds after the last did, or later. Who
+        comes too late to take part in one shares the next with all others who did. So however many
+        rings are told to ask at once, and however often, the servers are not asked more often than one
+        of them would ask.
 
         Raises:
             Exception: Whatever a resolver raises that is no `ResolveError`.
@@ -94,15 +96,17 @@ class SharedLookup:
             if last is not None and last.asked_at >= since:
                 return last.again()
             if self._flight is None:
-                return await self._ask_now()
+                return await self._ask_now(pause)
             # If whoever asks gives up, the next one of those who wait here asks again.
             await self._flight.settled()
 
-    async def _ask_now(self) -> Heard:
+    async def _ask_now(self, pause: float) -> Heard:
         flight = self._flight = Promise[None]()
-        asked_at = anyio.current_time()
         told: Answer | ResolveError
         try:
+            if pause and self._last is not None:
+                await anyio.sleep_until(self._last.asked_at + pause)
+            asked_at = anyio.current_time()
             try:
                 told = await self._ask(self._question)
             except ResolveError as error:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from knet import Endpoint
-from knet.belief.absence import EMPTY_ANSWERS, Absence, EmptySpell, walk
+from knet.belief.absence import EMPTY_ANSWERS, MOST_HEARD, Absence, EmptySpell, walk
 from tests.fakes import A, B, C, D
 
 MOVED = replace(B, address="10.0.0.9")
@@ -57,12 +57,27 @@ def test_who_is_seen_is_not_missing() -> None:
     assert absence.seen((B, C)) == Absence({"a": 1}, EmptySpell("all", 5.0))
 
 
-def test_answers_that_nothing_is_left_are_counted_in_a_row_and_of_a_kind() -> None:
+def test_answers_that_nothing_is_left_are_counted_of_a_kind() -> None:
+    """
+    And how long they have said so.
+    """
     absence = Absence()
-    for times in range(1, 5):
-        spell = absence.told_nothing("all", 10.0 + times)
-        assert spell == EmptySpell("all", 11.0, times)
-        assert spell.is_believed(10.0 + times, 2.0) is (times >= EMPTY_ANSWERS)
-        assert not spell.is_believed(10.0 + times, 30.0)
+    for times in range(1, 6):
+        spell = absence.told_nothing("all", 10.0 + times, after_failures=False)
+        assert spell == EmptySpell("all", 10.0 + times, times - 1.0, times)
+        assert spell.is_believed(2.0) is (times >= EMPTY_ANSWERS)
+        assert not spell.is_believed(30.0)
         absence = Absence(empty=spell)
-    assert absence.told_nothing("ipv4", 20.0) == EmptySpell("ipv4", 20.0, 1)
+    other = absence.told_nothing("ipv4", 20.0, after_failures=False)
+    assert other == EmptySpell("ipv4", 20.0)
+
+
+def test_of_an_outage_in_between_some_seconds_count() -> None:
+    """
+    A failure says nothing of the pods.
+    """
+    absence = Absence(empty=EmptySpell("all", 10.0, 3.0, 4))
+
+    for gap, counted in ((2.0, 2.0), (3600.0, MOST_HEARD)):
+        spell = absence.told_nothing("all", 10.0 + gap, after_failures=True)
+        assert (spell.heard, spell.times) == (3.0 + counted, 5)

@@ -261,6 +261,47 @@ def test_an_outage_does_not_count_towards_the_hold() -> None:
     assert decision.belief.endpoints == (A,)
 
 
+@pytest.mark.weather("NXDOMAIN or an empty answer")
+@pytest.mark.parametrize(
+    ("loss", "median", "most"), [(0, 31, 31), (0.05, 31, 35), (0.2, 32, 45), (0.5, 40, 300)]
+)
+def test_a_service_that_was_scaled_to_zero_is_empty_soon(
+    loss: float, median: float, most: float
+) -> None:
+    """
+    While some lookups fail: half a minute in the median, and some minutes where half of them do and the
+    waits after failures grow.
+    """
+    took = []
+    for seed in range(100):
+        rng = random.Random(seed)
+        belief, now, wait = after(Answer([A], 5)).belief, 5.0, 0.0
+        while belief.endpoints:
+            now += wait
+            told = FAILURE if rng.random() < loss else NOT_THERE
+            decision = decide(belief, told, now=now, policy=POLICY, jitter=rng.random())
+            belief, wait = decision.belief, decision.wait
+        took.append(now - 5.0)
+
+    took.sort()
+    assert POLICY.empty_hold * 0.8 <= took[0]
+    assert took[50] <= median
+    assert took[-1] <= most
+
+
+@pytest.mark.weather("NXDOMAIN or an empty answer")
+def test_an_outage_after_the_first_word_does_not_empty_a_ring_when_it_ends() -> None:
+    """
+    One NXDOMAIN, an hour of SERVFAIL, NXDOMAIN again: a server that has not heard of its API yet.
+    """
+    hour = [x for _ in range(120) for x in (30, FAILURE)]
+    begun = (Answer([A]), 5, NOT_THERE, *hour, 30, NOT_THERE)
+    words = [x for _ in range(24) for x in (1, NOT_THERE)]
+
+    assert after(*begun, *words).belief.endpoints == (A,)
+    assert after(*begun, *words, 1, NOT_THERE, 1, NOT_THERE).belief.endpoints == ()
+
+
 def test_a_ring_that_never_had_an_answer_is_starting() -> None:
     """
     Neither failures nor NXDOMAIN make it stale or empty.

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import functools
 import gc
+import random
 import weakref
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -137,11 +139,32 @@ async def test_two_answers_in_a_row_are_apart_also_if_another_ring_heard_the_sec
         resolver.fake.answer(A)
         await ring.refresh()
         await anyio.sleep(0.05)
-        await hasty.refresh()
-        resolver.fake.answer(A, B)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hasty.refresh)
+            await anyio.sleep(0.05)
+            resolver.fake.answer(A, B)
         await anyio.sleep(10)
 
         assert ring.snapshot.generation == hasty.snapshot.generation == 1
+
+
+async def test_however_many_rings_are_told_to_ask_the_servers_are_asked_as_by_one() -> None:
+    """
+    Every handler that met a refused connection says so, and they all run on rings of one name.
+    """
+    resolver = Shareable(A, B)
+
+    async with rings(50, resolver) as opened:
+        await anyio.sleep(2)
+        before = len(resolver.fake.asked)
+        for _ in range(100):
+            for ring in random.sample(opened, 5):
+                ring.refresh_soon()
+            await anyio.sleep(0.1)
+
+        asked = resolver.fake.asked[before:]
+        assert 9 <= len(asked) <= 11
+        assert min(later - sooner for sooner, later in pairwise(asked)) >= SHORTEST - 1e-9
 
 
 async def test_other_questions_and_other_resolvers_are_asked_apart() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import knet
 from knet import RefreshPolicy
-from knet.belief.absence import EMPTY_ANSWERS
+from knet.belief.absence import EMPTY_ANSWERS, MOST_HEARD
 from knet.belief.age import LONGEST_CACHED
 from knet.belief.family import MOST_FAMILY_HOLD
 from knet.resolver.cares import IN_FLIGHT
@@ -76,7 +76,7 @@ NUMBERS: dict[str, list[float]] = {
     "More records than can be true": [MAX_ENDPOINTS],
     "NXDOMAIN or an empty answer": [
         *(POLICY.empty_hold, EMPTY_ANSWERS, POLICY.min_interval),
-        *(POLICY.empty_hold, POLICY.empty_hold),
+        *(MOST_HEARD, POLICY.empty_hold),
     ],
     "The answer is as large as DNS can carry": [SUSPICIOUS_SIZE],
     "CNAMEs in a circle, or to nowhere": [MAX_ALIASES],
