@@ -32,6 +32,7 @@ M = TypeVar("M", bound=Hashable)
 # About 0.1 ms of work each.
 _POINTS_PER_SLICE = 64
 _SLOTS_PER_SLICE = 64
+_MEMBERS_PER_SLICE = 2048
 _BYTES_PER_SLICE = 2**19
 
 # Members of these types are interchangeable if they are equal; of others one may know more than `==`.
@@ -93,21 +94,16 @@ def difference(
         ConfigError: One of those that differ has no proper name or weight.
         TypeError: The same.
     """
-    known = set(map(id, before))
-    yield
-    new = [member for member in after if id(member) not in known]
-    yield
+    known = yield from _identities(before)
+    new = yield from _not_among(known, after)
     if any(member.__class__ in _VALUES for member in new):
         equal = dict(zip(before, before, strict=True))
         yield
         after = [equal.get(m, m) if m.__class__ in _VALUES else m for m in after]
         yield
-        new = [member for member in after if id(member) not in known]
-        yield
-    here = set(map(id, after))
-    yield
-    gone = [member for member in before if id(member) not in here]
-    yield
+        new = yield from _not_among(known, after)
+    here = yield from _identities(after)
+    gone = yield from _not_among(here, before)
     if len(here) < len(after) or len(new) + 2 * len(gone) > most:
         return None
     entries = yield from in_order(new, name)
@@ -139,6 +135,23 @@ def difference(
     return Difference(
         tuple(swapped), tuple([before[number] for number in left.values()]), tuple(come), total
     )
+
+
+def _identities(members: Sequence[M]) -> Steps[set[int]]:
+    found: set[int] = set()
+    for first in range(0, len(members), _MEMBERS_PER_SLICE):
+        found.update(map(id, members[first : first + _MEMBERS_PER_SLICE]))
+        yield
+    return found
+
+
+def _not_among(identities: set[int], members: Sequence[M]) -> Steps[list[M]]:
+    found: list[M] = []
+    for first in range(0, len(members), _MEMBERS_PER_SLICE):
+        some = members[first : first + _MEMBERS_PER_SLICE]
+        found += [member for member in some if id(member) not in identities]
+        yield
+    return found
 
 
 def _copied(data: bytearray) -> Steps[bytearray]:
@@ -205,8 +218,10 @@ class Patch(Generic[M]):
         """
         self.table = self.table.copy()
         yield
-        self._numbers = dict(zip(map(id, self.members), count(), strict=False))
-        yield
+        for first in range(0, len(self.members), _MEMBERS_PER_SLICE):
+            some = self.members[first : first + _MEMBERS_PER_SLICE]
+            self._numbers.update(zip(map(id, some), count(first), strict=False))
+            yield
         self._ends = array("Q", accumulate(self.points.counts, initial=0))
         yield
         self._high = yield from _copied(self._high)
