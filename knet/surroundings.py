@@ -52,6 +52,9 @@ MAX_FILE = 65_536
 # As for the C library, the address that stands for any is this host's.
 _THIS_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound there
 
+# How much of a path is shown: as much as Linux allows.
+_MAX_PATH = 4096
+
 # The first line of the file that a kubelet writes; in the network of the node it is longer.
 _BY_KUBELET = "# Kubernetes-managed hosts file.\n"
 
@@ -131,7 +134,10 @@ def read_surroundings(resolv_conf: str | Path) -> Surroundings:
     """
     if not isinstance(resolv_conf, str | Path):
         raise TypeError(f"resolv_conf must be a path, not {type(resolv_conf).__name__}")
-    what = f"resolv_conf must name a file like /etc/resolv.conf, got {shown(str(resolv_conf))}"
+    # Whole, since the end of a path says most.
+    what = (
+        f"resolv_conf must name a file like /etc/resolv.conf, got {str(resolv_conf)[:_MAX_PATH]!r}"
+    )
     try:
         # A pipe would be waited for.
         if Path(resolv_conf).exists() and not Path(resolv_conf).is_file():
