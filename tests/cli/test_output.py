@@ -49,6 +49,7 @@ def end(command: str, redirection: str, service: HeadlessService) -> tuple[int, 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.sampled(6)
 def test_a_full_disk_is_told_in_a_line(command: str) -> None:
     with HeadlessService("web.prod", pods=3) as service:
         if not Path("/dev/full").exists():
@@ -61,12 +62,14 @@ def test_a_full_disk_is_told_in_a_line(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.sampled(6)
 def test_a_closed_output_is_told_in_a_line(command: str) -> None:
     with HeadlessService("web.prod", pods=3) as service:
         assert end(command, "1>&-", service) == (1, "", "knet: write error: Bad file descriptor\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.sampled(6)
 def test_who_reads_no_more_hears_nothing(command: str) -> None:
     """
     As with `knet demo | head`: the first line comes, and the rest ends the command.

@@ -138,6 +138,7 @@ async def test_entering_tries_again_until_there_is_an_answer(fault: FaultKind) -
 
 @weather("Nobody is ready at the start")
 @pytest.mark.parametrize("options", [{"require_endpoints": False}, {"me": "10.0.0.1"}])
+@pytest.mark.sampled(2)
 async def test_entering_takes_nobody_for_an_answer_where_it_may(options: dict[str, Any]) -> None:
     """
     Else it waits, as for any first lookup that fails.
