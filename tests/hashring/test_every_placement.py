@@ -24,6 +24,9 @@ from tests.hashring.placements_under_test import PLACEMENTS, UnderTest, members_
 from tests.hashring.tools import KEYS, keys, printed_with_hash_seeds, with_keys
 
 every_placement = pytest.mark.parametrize("tested", PLACEMENTS, ids=lambda tested: tested.name)
+# In the short run each test has a few placements, and not always the same ones.
+pytestmark = pytest.mark.sampled(3)
+
 # A dozen placements take part in everything.
 few = settings(max_examples=25)
 PODS = [Endpoint(f"web-{number}", f"10.0.0.{number}", 8080) for number in range(1, 6)]

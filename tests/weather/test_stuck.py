@@ -12,7 +12,7 @@ from knet.resolver.cares import EngineSettings, open_engine
 from tests.waiting import until_state
 from tests.weather.stuck import ALL, SOME, stuck_server
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 
 WEB = "web.prod.svc.cluster.local."
 DEADLINE = 0.4
