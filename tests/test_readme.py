@@ -143,6 +143,26 @@ def test_a_manifest_is_yaml(block: Block) -> None:
         assert {"apiVersion", "kind", "metadata", "spec"} <= manifest.keys()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("block", blocks(ROOT / "docs" / "placements.md", "python"), ids=str)
+def test_a_placement_of_ones_own_passes_a_type_checker(block: Block, tmp_path: Path) -> None:
+    """
+    As it stands, by `mypy --strict`: the protocols take what one would write.
+    """
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    program = tmp_path / "program.py"
+    program.write_text(block.text, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", str(program)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     """
