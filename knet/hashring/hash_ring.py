@@ -124,9 +124,9 @@ class HashRing(BasePlacement[M]):
 
     With `balance=1.1` no member has more than 1.1 times its fair share of the key space; without it the
     busiest of 10 to 100 equal ones has 1.2 times as much. Lookups take as long, a build two or three
-    times as long and is needed for every change, and some keys move that need not: a leave or a join moves no more than without it up to 10
-    members, 1.1 times as much at 100 and 1.2 times at 300; at 1 000 it is 1.5 times, or 1.2 with
-    `slots=2**18`, or 1.1 with `points=512` too.
+    times as long, each change takes a build, and some keys move that need not: a leave or a join moves no
+    more than without it up to 10 members, 1.1 times as much at 100 and 1.2 times at 300; at 1 000 it is
+    1.5 times, or 1.2 with `slots=2**18`, or 1.1 with `points=512` too.
 
     `replace` costs what changes, not what the ring holds, as long as few members come or go and there is
     no `balance`.
