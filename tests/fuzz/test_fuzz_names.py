@@ -39,6 +39,7 @@ lines = st.lists(
 
 @given(texts | words, texts | words, texts | st.from_regex(r"[a-z0-9-]{1,70}"), lines | texts)
 @example(LABEL, LABEL, "http", "")
+@example("", "", "", "nameserver 0.0.0.0\n")
 @example(".".join([LABEL] * 3 + ["a" * 61]), "", "http", "search a")
 @example("web", "", "http", f"search {'.'.join([LABEL] * 3 + ['a' * 50])}")
 @example("web", "", "http", "nameserver 10.0.0.1\n" * 4)
