@@ -15,13 +15,12 @@ import argparse
 import gc
 import platform
 import random
-import statistics
 import sys
-import time
 from collections.abc import Callable
 
 from benchmarks.cases import names
 from benchmarks.peers import PEERS
+from benchmarks.ratios import Times, once
 from knet.hashring import HashRing
 
 SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
@@ -29,19 +28,6 @@ SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
 TARGETS = {100: (1 / 5, 1 / 3), 1000: (1 / 10, 1 / 5), 10_000: (1 / 10, 1 / 5)}
 PEER = "uhashring"
 PEER_SIZES = [size for size in SIZES if size <= 1000]
-
-Times = dict[str, list[float]]
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """
-    Time one call; what it returns is released afterwards.
-    """
-    started = time.thread_time()
-    made = function()
-    elapsed = time.thread_time() - started
-    del made
-    return elapsed
 
 
 def measure(count: int, rounds: int) -> Times:
@@ -51,7 +37,7 @@ def measure(count: int, rounds: int) -> Times:
     members, rng = names(count), random.Random(count)
     ring = HashRing(members)
     peer = PEERS[PEER].build(members) if PEER in PEERS and count in PEER_SIZES else None
-    times: Times = {}
+    times = Times()
     gc.collect()
     gc.disable()
     for number in range(rounds):
@@ -67,20 +53,9 @@ def measure(count: int, rounds: int) -> Times:
             cases[f"{PEER}, join"] = lambda joiner=joiner: peer.add_node(joiner)
             cases[f"{PEER}, leave"] = lambda joiner=joiner: peer.remove_node(joiner)
         for name, case in cases.items():
-            times.setdefault(name, []).append(seconds(case))
+            times.setdefault(name, []).append(once(case)())
     gc.enable()
     return times
-
-
-def ratio(times: Times, case: str) -> float | None:
-    """
-    The median over the rounds of the time of *case* divided by that of a build.
-    """
-    if case not in times:
-        return None
-    return statistics.median(
-        [one / build for one, build in zip(times[case], times["build"], strict=True)]
-    )
 
 
 def main() -> None:
@@ -99,15 +74,18 @@ def main() -> None:
         times = measure(count, rounds)
         cells = []
         for case, target in zip(cases, [*TARGETS.get(count, ()), *[None] * 5], strict=False):
-            found = ratio(times, case)
-            if found is None:
+            if case not in times:
                 cells.append("")
-            elif target is not None and found > target:
+                continue
+            found = times.ratio(case, "build")
+            if target is not None and found > target:
                 cells.append(f"**{found:.3f}** (<= {target:.2f})")
             else:
                 cells.append(f"{found:.3f}" if found < 1 else f"{found:.1f}")
-        build = statistics.median(times["build"])
-        print(f"| {count:,} | {build * 1e3:.3g} ms | {' | '.join(cells)} |", flush=True)
+        print(
+            f"| {count:,} | {times.median('build') * 1e3:.3g} ms | {' | '.join(cells)} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

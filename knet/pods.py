@@ -34,6 +34,7 @@ __all__ = [
     "endpoint_from",
     "find",
     "is_dashed",
+    "living_at",
     "usable_address",
 ]
 
@@ -124,19 +125,22 @@ def find(endpoints: Sequence[Endpoint], text: str) -> Endpoint | None:
         spoken = endpoint_from(text)
         address, port = spoken.address, spoken.port
     if port is not None:
-        fitting = [e for e in _at(endpoints, address) if e.port == port]
+        fitting = [e for e in living_at(endpoints, {address}) if e.port == port]
     else:
         at = bisect_left(endpoints, f"{text}.", key=by_name)
         labelled = takewhile(lambda e: e.name.startswith(f"{text}."), islice(endpoints, at, None))
-        fitting = [e for e in labelled if e.name != e.address] or _at(endpoints, address)
+        fitting = [e for e in labelled if e.name != e.address] or living_at(endpoints, {address})
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _at(endpoints: Sequence[Endpoint], address: str) -> list[Endpoint]:
+def living_at(endpoints: Sequence[Endpoint], addresses: set[str]) -> list[Endpoint]:
+    """
+    Return which of *endpoints* are at one of *addresses*; mostly that is nobody.
+    """
     # Asking for each address in Python would take ten times as long.
-    if address not in map(_address, endpoints):
+    if addresses.isdisjoint(map(_address, endpoints)):
         return []
-    return [e for e in endpoints if e.address == address]
+    return [e for e in endpoints if e.address in addresses]
 
 
 def distinct_names(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:

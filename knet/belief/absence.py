@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from knet.endpoint import Endpoint
-from knet.pods import changed, differing
+from knet.pods import changed, differing, living_at
 
 __all__ = ["EMPTY_ANSWERS", "MOST_HEARD", "Absence", "EmptySpell", "Walk", "walk"]
 
@@ -24,8 +23,6 @@ EMPTY_ANSWERS = 3
 
 # Seconds between two empty answers that count, at most, where lookups failed in between.
 MOST_HEARD = 5.0
-
-_address = attrgetter("address")
 
 _NOBODY: Mapping[str, int] = MappingProxyType({})
 
@@ -131,7 +128,8 @@ def walk(
     gone: list[Endpoint] = []
     back = {e.name for e in found}  # at another address
     left_out = [e for e in lost if e.name not in back]
-    taken = _taken({e.address for e in left_out}, named)
+    neighbours = living_at(named, {e.address for e in left_out})
+    taken = {(e.address, e.port) for e in neighbours}
     for endpoint in lost:
         times = absence.missing.get(endpoint.name, 0) + counts
         # If somebody else lives there now, nobody has to confirm that it is gone.
@@ -142,12 +140,3 @@ def walk(
     if not found and not gone:
         return Walk(believed, missing)
     return Walk(changed(believed, gone, found), missing)
-
-
-def _taken(addresses: set[str], named: tuple[Endpoint, ...]) -> set[tuple[str, int | None]]:
-    """
-    Return at which of *addresses* somebody who is *named* lives, with the port.
-    """
-    if addresses.isdisjoint(map(_address, named)):
-        return set()
-    return {(e.address, e.port) for e in named if e.address in addresses}

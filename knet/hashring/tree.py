@@ -21,7 +21,15 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from knet.errors import ConfigError
-from knet.hashring.hash_ring import POINTS, SLOTS, HashRing, check_options, point_count, shift_of
+from knet.hashring.hash_ring import (
+    POINTS,
+    SLOTS,
+    HashRing,
+    check_options,
+    laying,
+    point_count,
+    shift_of,
+)
 from knet.hashring.hashing import hash_key, xxh64
 from knet.hashring.placement import (
     Entry,
@@ -475,13 +483,12 @@ class TreePlacement(HashRing[M]):
         self._tree = tree
         self._points = points
         self._slots = slots
-        self._balance = None
+        # Each build looks at its own tree, but where nobody has points none is made.
+        _checked(tree())
         self._begin(members, name=name, key_hash=xxh64)
 
     def _build(self, members: Iterable[M]) -> Generator[None, None, None]:
         self._balance = None
-        # Also where nobody has points.
-        _checked(self._tree())
         yield from super()._build(members)
         # Each change asks a tree of its own.
         self._where = None
@@ -496,34 +503,29 @@ class TreePlacement(HashRing[M]):
         tree = _checked(self._tree())
         for number, (entry, count) in enumerate(pointed):
             yield from _adding(tree, (entry.name, number), count)
+        members = [entry.member for entry, _ in pointed]
+        runs = self._runs(tree)
+        made = yield from laying(runs, members, self._slots, starts, _POINTS_PER_SLICE)
+        if len(high) > _FEW_POINTS:
+            for entry, count in pointed:
+                yield from _forgetting(tree, entry.name, count)
+        return made
+
+    def _runs(self, tree: Tree) -> Iterator[tuple[int, int]]:
+        """
+        Ask *tree* for the point of every slot: yield the slot after it, and whose it is.
+        """
         shift, slots = self._shift, self._slots
-        table: list[Any] = [None] * slots
-        yield
-        landed = bytearray(len(pointed))
-        slot, below, done = 0, -1, 0
+        slot = 0
         while slot < slots and (found := tree.ceiling(slot << shift)) is not None:
             point, held = found
             end = (point >> shift) + 1
             if not slot < end <= slots:
                 raise _wrong_ceiling(tree, slot << shift, point)
-            number = held[0][1]
-            table[slot:end] = [pointed[number][0].member] * (end - slot)
-            landed[number] = 1
-            if starts is not None and number != below:
-                starts.append(slot)
-            below, slot, done = number, end, done + 1
-            if done % _POINTS_PER_SLICE == 0:
-                yield
+            yield end, held[0][1]
+            slot = end
         if not slot:
             raise _wrong_ceiling(tree, 0, None)
-        # Past the last point the first one follows.
-        table[slot:] = table[:1] * (slots - slot)
-        if starts is not None and slot < slots and table[slot] is not table[slot - 1]:
-            starts.append(slot)
-        if len(high) > _FEW_POINTS:
-            for entry, count in pointed:
-                yield from _forgetting(tree, entry.name, count)
-        return table, landed
 
 
 def _checked(tree: Any) -> Tree:
