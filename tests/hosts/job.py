@@ -165,6 +165,8 @@ def main(quirk: str, loops: Iterable[str]) -> None:
     logging.getLogger("knet").addHandler(logging.NullHandler())
     # What asyncio's debug mode calls slow may be a busy machine; `a_stopwatch` knows the difference.
     logging.getLogger("asyncio").addFilter(lambda record: "took" not in record.getMessage())
+    # What is imported at its first use costs no turn of a loop here.
+    _ = knet.Ring, knet.Resolver
     if quirk:
         QUIRKS[quirk]()
     for loop in loops:

@@ -45,6 +45,8 @@ FORGOTTEN = 60.0
 SLOWEST = 8.0
 # An empty ring takes this many answers in a row.
 EMPTY_ANSWERS = 3
+# Seconds between two empty answers that count, at most, where lookups failed in between.
+MOST_HEARD = 5.0
 PODS_AT_REST = 12
 _ROUNDING = 1e-6
 
@@ -105,7 +107,8 @@ class Station:
         self.ring = Ring(f"{name.lower().replace(' ', '-')}.prod", **self._options(self))
         # The model: what was named since the last rest, and whether it may be empty.
         self.named: set[Endpoint] = set()
-        self.nothing_since: float | None = None
+        self.nothing_at = -math.inf
+        self.nothing_for = 0.0
         self.nothings = 0
         self.may_be_empty = False
         self.failures = 0
@@ -176,15 +179,17 @@ class Station:
         elif isinstance(outcome, NameNotFound | NoData) or (
             isinstance(outcome, Answer) and outcome.complete
         ):
-            self.nothing_since = now if not self.nothings else self.nothing_since
+            # A failure in between says nothing: of the time since, little was heard.
+            gap = now - self.nothing_at
+            heard = min(gap, MOST_HEARD) if self.failures else gap
+            self.nothing_for = self.nothing_for + heard if self.nothings else 0.0
+            self.nothing_at = now
             self.nothings += 1
             self.failures = 0
             self.good += 1
-            assert self.nothing_since is not None
-            held = now - self.nothing_since >= self.policy.empty_hold
+            held = self.nothing_for >= self.policy.empty_hold
             self.may_be_empty |= held and self.nothings >= EMPTY_ANSWERS
         else:
-            self.nothings = 0
             self.failures += 1
 
     def __repr__(self) -> str:

@@ -229,7 +229,7 @@ async def test_entering_is_cancelled_at_every_moment(how: str) -> None:
             break
     else:
         pytest.fail("it never starts")
-    assert after > 10
+    assert after > 5
 
 
 @weather("A task is cancelled")
