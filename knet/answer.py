@@ -19,7 +19,7 @@ __all__ = ["Answer", "Gap", "with_endpoints"]
 
 _name = attrgetter("name")
 
-Gap = Literal["", "cut off", "targets"]
+Gap = Literal["", "cut off", "targets", "sample"]
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -31,8 +31,9 @@ class Answer:
         endpoints: Sorted by name, each name once; any iterable of endpoints may be given.
         ttl: Seconds that the servers say the answer is good for, or `None` where nobody said.
         gap: Why endpoints may be missing. `""`: none are. `"cut off"`: a message holds no more, so
-            what it names is a sample of what there is. `"targets"`: the lookup of some SRV targets
-            failed. A ring adds what an answer with a gap names, and removes nobody for not being in it.
+            what it names is a sample of what there is. `"sample"`: the server names some of the healthy
+            at random. `"targets"`: the lookup of some SRV targets failed. A ring adds what an answer with
+            a gap names, and removes nobody for not being in it.
         gap_reason: The same for a person: which target, and what came back.
         name: The absolute DNS name that answered, or `""`.
         ignored: How many records were left out: foreign, unusable or out of family.

@@ -8,7 +8,7 @@ word, and an answer that says that nothing is left is held for a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, NamedTuple
@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from knet.endpoint import Endpoint
 from knet.pods import changed, differing, living_at
 
-__all__ = ["EMPTY_ANSWERS", "MOST_HEARD", "Absence", "EmptySpell", "Walk", "walk"]
+__all__ = ["EMPTY_ANSWERS", "MOST_HEARD", "Absence", "EmptySpell", "Walk", "joined", "walk"]
 
 # An empty ring takes more than one liar: this many answers in a row, whatever the hold is.
 EMPTY_ANSWERS = 3
@@ -110,6 +110,9 @@ def walk(
     *,
     counts: bool,
     confirm: int,
+    younger: Collection[Endpoint] = (),
+    returned: Collection[Endpoint] = (),
+    stays: Callable[[str, int], bool] = lambda _name, _times: False,
 ) -> Walk:
     """
     Go over all who are *believed*, and see who of them is not *named*.
@@ -120,23 +123,50 @@ def walk(
         named: Whom the answer names.
         counts: Whether to be left out of this answer says anything.
         confirm: In how many answers in a row somebody must be missing to be removed.
+        younger: Of whom the answer can know nothing.
+        returned: Who of the named had left before.
+        stays: Must somebody, by name, stay whom so many answers in a row have missed?
     """
     lost, found = differing(believed, named)
     if not lost and not found:
         return Walk(believed, {})
     missing: dict[str, int] = {}
     gone: list[Endpoint] = []
-    back = {e.name for e in found}  # at another address
+    back = {e.name: e for e in found}  # some of them are believed, at another address
     left_out = [e for e in lost if e.name not in back]
     neighbours = living_at(named, {e.address for e in left_out})
     taken = {(e.address, e.port) for e in neighbours}
     for endpoint in lost:
-        times = absence.missing.get(endpoint.name, 0) + counts
+        name = endpoint.name
+        times = absence.missing.get(name, 0) + counts
+        if name in back:
+            if back[name] in returned and stays(name, times):
+                del back[name]
+                missing[name] = times
+            else:
+                gone.append(endpoint)
         # If somebody else lives there now, nobody has to confirm that it is gone.
-        if endpoint.name in back or (endpoint.address, endpoint.port) in taken or times >= confirm:
+        elif (endpoint.address, endpoint.port) in taken:
+            gone.append(endpoint)
+        elif endpoint in younger:
+            continue
+        elif times >= confirm and not stays(name, times):
             gone.append(endpoint)
         else:
-            missing[endpoint.name] = times
-    if not found and not gone:
+            missing[name] = times
+    if not back and not gone:
         return Walk(believed, missing)
-    return Walk(changed(believed, gone, found), missing)
+    return Walk(changed(believed, gone, list(back.values())), missing)
+
+
+def joined(
+    believed: tuple[Endpoint, ...], strangers: Iterable[Endpoint]
+) -> tuple[tuple[Endpoint, ...], list[Endpoint]]:
+    """
+    Return whom to serve if *strangers* join those who are *believed*, and whose place they take.
+    """
+    come = list(strangers)
+    names = {e.name for e in come}
+    places = {(e.address, e.port) for e in come}
+    gone = [e for e in believed if e.name in names or (e.address, e.port) in places]
+    return changed(believed, gone, come), gone

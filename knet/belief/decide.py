@@ -14,14 +14,17 @@ a gap removes nobody but by odds (`samples`), and the loss of IPv4 alone is held
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
 from knet.answer import Answer
 from knet.belief import pace
-from knet.belief.absence import Absence, walk
+from knet.belief.absence import Absence, joined, walk
 from knet.belief.age import Age, Word, judge
+from knet.belief.disputes import RETURNED, Disputes
 from knet.belief.family import MOST_FAMILY_HOLD, leaves_ipv4
 from knet.belief.policy import RefreshPolicy
 from knet.belief.samples import Samples
@@ -45,7 +48,8 @@ class Belief:
         failures: How many lookups in a row gave no answer.
         age: What tells old answers from new ones.
         absence: Who was left out, and is kept until that is confirmed.
-        samples: Who was in none of the last answers that were cut off.
+        disputes: Who left and came back lately, and leaves no more that easily.
+        samples: Who was in none of the last answers that were cut off, or drawn at random.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
@@ -53,6 +57,7 @@ class Belief:
     failures: int = 0
     age: Age = field(default_factory=Age)
     absence: Absence = field(default_factory=Absence)
+    disputes: Disputes = field(default_factory=Disputes)
     samples: Samples = field(default_factory=Samples)
 
     @property
@@ -61,6 +66,13 @@ class Belief:
         How many endpoints the last answer left out, and are kept until that is confirmed.
         """
         return len(self.absence.missing)
+
+    @property
+    def disputed(self) -> int:
+        """
+        How many endpoints left lately and came back, and leave no more that easily.
+        """
+        return len(self.disputes.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +144,17 @@ def _named(
         failures=0,
         resolved_at=now,
         absence=Absence(belief.absence.missing),
-        age=belief.age.after(named, word),
+        age=belief.age.after(named, word, now),
     )
     # Caches that were filled within a second of each other make the expiry of one and the same answer
     # move about a little; so what is repeated counts, too.
     if word.is_newest or word.is_repeated or not belief.endpoints:
         after = _merged(after, named, answer, word, now, policy)
-    elif word.is_as_young and belief.absence.missing:
-        after = replace(after, absence=after.absence.seen(named))
-    doubtful = bool(after.absence.missing) and answer.complete
+    else:
+        after = _older(after, named, word, now)
+    # Nobody asks sooner for the sake of those who may not leave soon.
+    missing = after.absence.missing.keys() - after.disputes.until
+    doubtful = bool(missing) and answer.complete and not after.samples.are_drawn
     wait = pace.after_answer(answer.ttl, policy, jitter, doubtful=doubtful)
     return Decision(after, "fresh", wait, after.endpoints != belief.endpoints)
 
@@ -156,30 +170,77 @@ def _merged(
     """
     Return what is believed of the endpoints once *named* were.
     """
+    samples = belief.samples
+    if answer.complete:
+        samples = samples.hear(named, is_new=word.is_first)
+    else:
+        samples = Samples(samples.absences, are_drawn=answer.gap == "sample")
     if named == belief.endpoints:
-        return replace(belief, absence=Absence(), samples=Samples())
+        disputes = belief.disputes.after((), (), now)
+        samples = samples.after((), is_sample=False)
+        return replace(belief, absence=Absence(), disputes=disputes, samples=samples)
+    counts = answer.complete and not samples.are_drawn
+    lost, found = differing(belief.endpoints, named)
+    returned = belief.age.returned(found)
+    disputes = belief.disputes.after(_soon(returned, now), [e.name for e in lost], now)
     endpoints, missing = walk(
         belief.absence,
         belief.endpoints,
         named,
-        counts=answer.complete,
+        counts=counts,
         confirm=policy.confirm,
+        younger=belief.age.younger,
+        returned=returned,
+        stays=partial(disputes.stays, now=now),
     )
-    is_sample = answer.gap == "cut off" and not word.is_repeated
-    absent = () if answer.complete else missing
-    samples = belief.samples.after(absent, is_sample=is_sample)
+    is_sample = not counts and answer.gap != "targets" and not word.is_repeated
+    absent = () if counts else missing
+    samples = samples.after(absent, is_sample=is_sample)
     gone = samples.gone(belief.samples, size=len(named), total=len(endpoints), is_sample=is_sample)
     if gone:
         leavers = set(gone)
         endpoints = tuple([e for e in endpoints if e.name not in leavers])
         missing = {name: times for name, times in missing.items() if name not in leavers}
     after = replace(
-        belief, absence=Absence(MappingProxyType(missing)), samples=samples.without(gone)
+        belief,
+        absence=Absence(MappingProxyType(missing)),
+        disputes=disputes,
+        samples=samples.without(gone),
     )
     if endpoints == belief.endpoints:
         return after
     removed, _ = differing(belief.endpoints, endpoints)
     return replace(after, endpoints=endpoints, age=belief.age.after_removal(removed, now))
+
+
+def _older(belief: Belief, named: tuple[Endpoint, ...], word: Word, now: float) -> Belief:
+    """
+    Return what is believed after an answer that is older than another: it can only speak for somebody.
+    """
+    absence, disputes = belief.absence, belief.disputes
+    if absence.missing:
+        if word.is_as_young:
+            absence = absence.seen(named)
+        elif word.is_first and disputes.until:
+            absence = absence.seen(tuple([e for e in named if e.name in disputes.until]))
+    if not word.strangers:
+        return replace(belief, absence=absence)
+    endpoints, gone = joined(belief.endpoints, word.strangers)
+    returned = belief.age.returned(word.strangers)
+    return replace(
+        belief,
+        endpoints=endpoints,
+        absence=absence.seen(tuple(gone)),
+        disputes=disputes.after(_soon(returned, now), absence.missing, now),
+        age=belief.age.after_removal(gone, now) if gone else belief.age,
+    )
+
+
+def _soon(returned: Mapping[Endpoint, float], now: float) -> list[str]:
+    """
+    Return the names of those who have *returned* soon after they had left.
+    """
+    return [e.name for e, at in returned.items() if now - at <= RETURNED]
 
 
 def _nothing_left(

@@ -24,7 +24,8 @@ class RefreshPolicy:
 
     - a new pod gets its keys within 5.5 s;
     - a dead or unready pod loses its keys within 7 s: it must be missing from two answers in a row,
-      and the second is asked for 1 s after the first;
+      and the second is asked for 1 s after the first; where it had left and come back within a minute,
+      in the last ten, it takes a minute, so that servers that contradict each other move no keys;
     - a blip of NXDOMAIN or of empty answers is not felt below 30 s; after that the ring is empty,
       and refills with the first answer that names a pod;
     - a DNS outage is never felt by `get`; when it ends, the ring has caught up within 30 s, or 35 s

@@ -64,6 +64,7 @@ _GAPS = {
     "": "the answer is whole again",
     "cut off": "the answer looks cut off and removes nobody whom it merely leaves out",
     "targets": "SRV targets could not be resolved, and nobody is removed for that",
+    "sample": "the server names some of its pods at random, and nobody is removed but by odds",
 }
 # What an error means at a start, when a name has never been found before.
 _OUTSIDE = (
@@ -739,6 +740,14 @@ def _report(
             logging.WARNING if after.gap else logging.INFO,
             "%s: %s, %d endpoints in it%s",
             *(question, _GAPS[after.gap], len(told.endpoints), why),
+        )
+    if after.belief.disputed and not before.belief.disputed:
+        log(
+            _logger,
+            logging.WARNING,
+            "%s: %d endpoints came back soon after they had left: flapping pods, or DNS servers that "
+            "contradict each other. They leave once nobody has named them for a minute",
+            *(question, after.belief.disputed),
         )
     if after.state != before.state:
         if after.state == "fresh":

@@ -35,8 +35,10 @@ class RingStats:
         endpoints: How many it serves.
         held: How many of them the last answer left out, and are kept until that is confirmed.
         generation: How many snapshots there have been.
-        gap: Why pods may be missing from the last answer, as `Answer.gap`: `""`, `"cut off"` or
-            `"targets"`. Such an answer adds pods and removes none.
+        disputed: How many of them left and came back within a minute in the last ten. They leave only
+            when they have been missing for a minute.
+        gap: Why pods may be missing from the last answer, as `Answer.gap`: `""`, `"cut off"`, `"targets"`
+            or `"sample"`, which a ring also recognises. Such an answer adds pods and removes none.
         gap_reason: The same for a person: which SRV target failed, and how.
         ignored: How many records of the last answer were left out: foreign, unusable or malformed.
         lookups: How many lookups it has taken part in: rings of one name share them.
@@ -51,6 +53,7 @@ class RingStats:
     state: State
     endpoints: int
     held: int
+    disputed: int
     generation: int
     gap: Gap
     gap_reason: str
@@ -152,7 +155,8 @@ class Standing:
             return replace(after, failures=failures, last_error=on_one_line(text_of(told)))
         if told.endpoints:
             after = replace(after, last_error=None)
-        return replace(after, gap=told.gap, gap_reason=told.gap_reason, ignored=told.ignored)
+        gap: Gap = "sample" if decision.belief.samples.are_drawn else told.gap
+        return replace(after, gap=gap, gap_reason=told.gap_reason, ignored=told.ignored)
 
     def after_end(self, why: str) -> Standing:
         """
@@ -171,6 +175,7 @@ class Standing:
             state=self.state,
             endpoints=len(belief.endpoints),
             held=belief.held,
+            disputed=belief.disputed,
             generation=0 if self.snapshot is None else self.snapshot.generation,
             gap=self.gap,
             gap_reason=self.gap_reason,

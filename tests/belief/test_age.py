@@ -25,7 +25,7 @@ HEARD = Age(newest=(A, B), expires_at=120.0, superseded=(A, C), removed_at={C: 1
         ((A, C), 10, 101, False, False, False),  # the older cache
         ((A,), 19, 100.5, False, False, False),
         ((A,), 20, 100, True, True, False),  # no margin for what is no superseded answer
-        ((A, B, endpoints(1)[0]), 0, 101, True, False, False),  # a stranger is news
+        ((A, B, endpoints(1)[0]), 0, 101, False, False, False),  # a stranger, whom it adds
         ((A, C), None, 119, False, False, False),  # C left lately
         ((A, C), None, 100 + LONGEST_CACHED, True, True, False),  # and not lately any more
         ((A, C), 10**6, 59, False, False, False),  # a TTL counts for a minute
@@ -49,13 +49,14 @@ def test_only_the_newest_word_is_kept() -> None:
     With what it superseded, unless it only repeats it.
     """
     older = judge(HEARD, (A, C), 1, believed=(A, B), now=101)
-    assert HEARD.after((A, C), older) is HEARD
+    kept = HEARD.after((A, C), older, 101)
+    assert (kept.newest, kept.superseded, kept.expires_at) == ((A, B), (A, C), 120)
 
     younger = judge(HEARD, (A, C), 40, believed=(A, B), now=101)
-    after = HEARD.after((A, C), younger)
+    after = HEARD.after((A, C), younger, 101)
     assert (after.newest, after.superseded, after.expires_at) == ((A, C), (A, B), 141)
 
-    again = after.after((A, C), judge(after, (A, C), 50, believed=(A, C), now=101))
+    again = after.after((A, C), judge(after, (A, C), 50, believed=(A, C), now=101), 101)
     assert (again.superseded, again.expires_at) == ((A, B), 151)
 
 

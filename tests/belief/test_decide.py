@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -549,9 +550,106 @@ def test_somebody_whom_nobody_named_before_is_news_however_old_the_answer_looks(
     """
     stale, true = Answer([A, B], ttl=30), Answer([C, D], ttl=5)
 
-    decision = after(Answer([A, B], ttl=5), 5, stale, 1, true, 1, Answer([C, D], ttl=4))
+    decision = after(*(5, Answer([A, B], ttl=5)) * 13, 5, stale, 1, true, 1, Answer([C, D], ttl=4))
 
     assert decision.belief.endpoints == (C, D)
+
+
+def test_at_its_beginning_a_ring_knows_of_no_answer_that_it_is_new() -> None:
+    """
+    It may come from the oldest of many caches, which has not been heard before.
+    """
+    young, old = Answer([A, B], ttl=30), Answer([A, C], ttl=5)
+
+    decision = after(young, 5, old, 1, Answer([A, C], ttl=4))
+
+    assert decision.belief.endpoints == (A, B, C)
+
+
+def test_news_of_a_server_that_answers_live_makes_a_cache_older_than_it_says() -> None:
+    """
+    It was heard before B was there, so it cannot know of it.
+    """
+    history: list[Answer | ResolveError | float] = [Answer([A], ttl=30)]
+    history += [5, Answer([A], ttl=25), 5, Answer([A, B], ttl=5), 5.5, Answer([A], ttl=14)]
+    history += [1, Answer([A], ttl=13), 3.5, Answer([A], ttl=10)]
+    assert after(*history).belief.endpoints == (A, B)
+
+    warm = (*(20, Answer([A], ttl=5)) * 4, 5)
+    assert after(*warm, *history).belief.endpoints == (A, B)
+    # And it knows of nobody who was removed since.
+    gone = (1, Answer([B, C], ttl=5), 1, Answer([B, C], ttl=5))
+    decision = after(*warm, *history, *gone, 1, Answer([A], ttl=7))
+    assert decision.belief.endpoints == (B, C)
+
+
+def test_a_server_may_change_to_a_shorter_ttl() -> None:
+    """
+    A removal is news to nobody; a minute of older answers is.
+    """
+    before = (Answer([A, B], ttl=3600), 1)
+    minute = (5, Answer([A], ttl=5)) * 12
+    assert after(*before, *minute).belief.endpoints == (A, B)
+    assert after(*before, *minute, *(5, Answer([A], ttl=5)) * 2).belief.endpoints == (A,)
+    # A cache that was filled before counts down, and is one fill for all that time.
+    old = [part for n in range(100) for part in (5, Answer([A], ttl=3000 - 5 * n))]
+    assert after(*before, *old).belief.endpoints == (A, B)
+
+
+# --- who is there by one word and gone by another
+
+
+def test_who_came_back_leaves_less_easily() -> None:
+    """
+    After 60 s and 8 answers, instead of 2 answers; for 10 minutes.
+    """
+    both, one = Answer([A, B], ttl=5), Answer([A], ttl=5)
+    back = (both, 5, one, 1, one, 5, both)
+    assert after(*back[:-2]).belief.endpoints == (A,)
+
+    leaving = after(*back, *(5, one) * 12)
+    assert leaving.belief.endpoints == (A, B)
+    assert leaving.belief.held == leaving.belief.disputed == 1
+    assert leaving.wait == POLICY.interval  # nobody asks sooner for its sake
+    assert after(*back, *(5, one) * 13).belief.endpoints == (A,)
+    assert after(*back, *(10, one) * 7).belief.endpoints == (A, B)
+    assert after(*back, *(10, one) * 8).belief.endpoints == (A,)
+
+    assert after(*back, *(5, both) * 119).belief.disputed == 1
+    assert after(*back, *(5, both) * 120).belief.disputed == 0
+    assert after(*back, *(5, both) * 120, 5, one, 1, one).belief.endpoints == (A,)
+
+
+def test_who_came_back_to_an_address_that_it_had_left_stays_at_the_other() -> None:
+    moved = replace(B, address="10.9.9.9")
+    old, new = Answer([A, B], ttl=30), Answer([A, moved], ttl=30)
+
+    turns = (old, 5, new, *(5, old, 5, new) * 10)
+    assert after(*turns, *(5, old) * 12).belief.endpoints == (A, moved)
+    assert after(*turns, *(5, old) * 13).belief.endpoints == (A, B)
+
+
+# --- a server that names some of those who are there
+
+
+def test_draws_are_recognised_and_remove_nobody_but_by_odds() -> None:
+    """
+    Of 20 pods 8 are named, others each time.
+    """
+    chance = random.Random(1)
+    pods = endpoints(20)
+    belief = Belief()
+    for number in range(200):
+        draw = Answer(chance.sample(pods, 8), ttl=30)
+        belief = decide(belief, draw, now=5.0 * number, policy=POLICY).belief
+    assert belief.endpoints == pods
+    assert belief.samples.are_drawn
+
+    # And that ends when the server names all.
+    for number in range(200, 203):
+        belief = decide(belief, Answer(pods[1:], ttl=30), now=5.0 * number, policy=POLICY).belief
+    assert belief.endpoints == pods[1:]
+    assert not belief.samples.are_drawn
 
 
 def test_who_left_long_ago_is_news_again() -> None:

@@ -1,5 +1,6 @@
 """
-`decide` against arbitrary weather: truths, lies, old answers, cut-off answers, losses and delays.
+`decide` against arbitrary weather: truths, lies, caches that were filled long ago, a replica that has
+lost its watch, samples, cut-off answers, losses and delays.
 
 A model keeps the facts that the promises are made of: what was ever named, and when anybody last
 named anything. Whatever comes in whatever order, the promises hold after every step.
@@ -7,7 +8,10 @@ named anything. Whatever comes in whatever order, the promises hold after every 
 
 from __future__ import annotations
 
+import math
 import os
+import random
+from collections import Counter
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -26,14 +30,21 @@ from knet import (
     ServerFailure,
 )
 from knet.belief import Belief, Decision, decide
+from knet.belief.age import LEAST_FILLS
+from knet.belief.disputes import LEAST_UNNAMED
 
 # Five pods, of which each may come back with another address.
 PODS = [Endpoint(f"web-{n}", f"10.0.{move}.{n + 1}", 80) for n in range(5) for move in (0, 1)]
 LOSSES = [ServerFailure("SERVFAIL"), ResolveTimeout("timeout"), QueryRefused("REFUSED")]
 NOTHING: list[Answer | ResolveError] = [NameNotFound("NXDOMAIN"), NoData("NODATA"), Answer()]
 
-# Nobody takes an answer for older than another for longer than this.
-FORGOTTEN = 60.0
+# Nobody takes what a live server says for older than what was heard before for longer than this.
+FORGOTTEN = 120.0
+# Nor is it disputed for longer whether somebody is there whom nobody names.
+DISPUTED = 60.0
+
+# Seconds, of the caches between a ring and the truth.
+TTLS = (5, 30, 300, 3600)
 
 
 def some_pods(*, least: int = 0) -> st.SearchStrategy[tuple[Endpoint, ...]]:
@@ -62,6 +73,9 @@ class Weather(RuleBasedStateMachine):
         self.truth = truth
         self.ever_named: set[Endpoint] = set()
         self.named_at = self.now
+        self.missed: Counter[Endpoint] = Counter()
+        self.frozen = truth
+        self.caches = {ttl: (truth, self.now + ttl) for ttl in TTLS}
 
     def hear(self, outcome: Answer | ResolveError, jitter: float = 0.5) -> Decision:
         """
@@ -77,7 +91,9 @@ class Weather(RuleBasedStateMachine):
         assert decision.wait >= min(self.policy.shortest, self.policy.retry / 2)
         assert decision.wait <= max(self.policy.interval * 1.1, self.policy.max_retry)
         if before.endpoints:
-            lost = {e.name for e in before.endpoints} - {e.name for e in decision.belief.endpoints}
+            after = decision.belief.endpoints
+            lost = {e.name for e in before.endpoints} - {e.name for e in after}
+            self.count(outcome, before.endpoints, after)
             assert not lost or decision.belief.endpoints or not outcome_names(outcome)
             if isinstance(outcome, Answer) and not outcome.complete:
                 assert not lost
@@ -88,6 +104,27 @@ class Weather(RuleBasedStateMachine):
         self.belief = decision.belief
         return decision
 
+    def count(
+        self,
+        outcome: Answer | ResolveError,
+        before: tuple[Endpoint, ...],
+        after: tuple[Endpoint, ...],
+    ) -> None:
+        """
+        No answer removes whom it names, or who was not left out often enough.
+        """
+        left = set(before) - set(after)
+        if isinstance(outcome, Answer) and outcome.endpoints:
+            assert not left & set(outcome.endpoints)
+            if outcome.complete:
+                self.missed.update(set(before) - set(outcome.endpoints))
+            names = {e.name for e in after}
+            for endpoint in left:
+                moved = endpoint.name in names
+                assert moved or self.missed[endpoint] >= self.policy.confirm
+        for endpoint in left.union(set(after) - set(before)):
+            del self.missed[endpoint]
+
     @rule(truth=some_pods())
     def the_truth_changes(self, truth: tuple[Endpoint, ...]) -> None:
         self.truth = truth
@@ -96,7 +133,40 @@ class Weather(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(ttl=st.one_of(st.none(), st.integers(0, 30)), jitter=st.floats(0, 0.999))
+    @rule(ttl=st.sampled_from(TTLS), times=st.integers(1, 3), jitter=st.floats(0, 0.999))
+    def a_cache_answers(self, ttl: int, times: int, jitter: float) -> None:
+        """
+        What it was told when it asked last.
+        """
+        for _ in range(times):
+            held, expires_at = self.caches[ttl]
+            if self.now >= expires_at:
+                held, expires_at = self.caches[ttl] = self.truth, self.now + ttl
+            answer = Answer(held, ttl=int(expires_at - self.now)) if held else NOTHING[1]
+            self.now += self.hear(answer, jitter).wait
+
+    @rule(freezes=st.booleans(), turns=st.lists(st.booleans(), min_size=1, max_size=8))
+    def a_frozen_replica_answers(self, freezes: bool, turns: list[bool]) -> None:
+        """
+        In turns with one that lives.
+        """
+        if freezes:
+            self.frozen = self.truth
+        for is_frozen in turns:
+            named = self.frozen if is_frozen else self.truth
+            self.now += self.hear(Answer(named, ttl=30) if named else NOTHING[0]).wait
+
+    @rule(times=st.integers(1, 8), some=st.integers(1, 4), seed=st.integers(0, 2**16))
+    def some_are_drawn(self, times: int, some: int, seed: int) -> None:
+        """
+        A server names a few of those who are there.
+        """
+        chance = random.Random(seed)
+        for _ in range(times):
+            named = chance.sample(self.truth, min(some, len(self.truth)))
+            self.now += self.hear(Answer(named, ttl=30) if named else NOTHING[0]).wait
+
+    @rule(ttl=st.one_of(st.none(), st.integers(0, 3600)), jitter=st.floats(0, 0.999))
     def somebody_tells_the_truth(self, ttl: int | None, jitter: float) -> None:
         self.hear(Answer(self.truth, ttl) if self.truth else NOTHING[0], jitter)
 
@@ -121,16 +191,19 @@ class Weather(RuleBasedStateMachine):
     @rule()
     def the_weather_clears(self) -> None:
         """
-        A bounded number of good answers is enough, whatever was heard before.
+        A bounded number of good answers is enough, whatever was heard before; and then nothing changes.
         """
-        self.now += FORGOTTEN
-        needed = max(3, self.policy.confirm)
-        for number in range(needed):
-            if number:
-                # A little more, since two halves of a float may be less than the whole.
-                self.now += max(self.policy.shortest, self.policy.empty_hold / 2 + 1e-6)
+        step = max(self.policy.shortest, self.policy.empty_hold / 2 + 1e-6, 12.0)
+        most = math.ceil(FORGOTTEN / step) + 2 * LEAST_FILLS
+        most += math.ceil(DISPUTED / step) + LEAST_UNNAMED
+        most += max(3, self.policy.confirm)
+        for number in range(most + 3):
             self.hear(Answer(self.truth, 5) if self.truth else NOTHING[0])
-        assert set(self.belief.endpoints) == set(self.truth)
+            is_believed = set(self.belief.endpoints) == set(self.truth)
+            assert is_believed or number < most
+            if is_believed and number >= 3:
+                break
+            self.now += step
 
     @invariant()
     def nothing_is_served_that_no_answer_named(self) -> None:

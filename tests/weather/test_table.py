@@ -15,7 +15,8 @@ import pytest
 import knet
 from knet import RefreshPolicy
 from knet.belief.absence import EMPTY_ANSWERS, MOST_HEARD
-from knet.belief.age import LONGEST_CACHED
+from knet.belief.age import LEAST_FILLS, LONGEST_CACHED, LONGEST_UNHEARD
+from knet.belief.disputes import DISPUTED, LEAST_UNNAMED, RETURNED, UNNAMED
 from knet.belief.family import MOST_FAMILY_HOLD
 from knet.resolver.cares import IN_FLIGHT
 from knet.resolver.records import MAX_ALIASES, SUSPICIOUS_SIZE
@@ -43,6 +44,7 @@ START_TIMEOUT = default(knet.Ring, "start_timeout")
 # What Kubernetes, DNS and the README's own measurement say: not knet's numbers.
 TCP_PORT, LARGEST_KIB, NODE_GIVEN_UP = 53, 64, 53
 SECOND_CHOICE = 2  # get_n(key, 2)
+SAMPLED = (8, 20, 4)  # `tests.belief.worlds` measures it
 
 # All numbers of each row that has any, in order; of a row of both tables, first those of the README.
 README_NUMBERS: dict[str, list[float]] = {
@@ -81,8 +83,17 @@ NUMBERS: dict[str, list[float]] = {
     "The answer is as large as DNS can carry": [SUSPICIOUS_SIZE],
     "CNAMEs in a circle, or to nowhere": [MAX_ALIASES],
     "A TTL of 0, a huge or a negative one": [
-        *(POLICY.min_interval, POLICY.interval, 0, LONGEST_CACHED, LONGEST_CACHED),
+        *(POLICY.min_interval, POLICY.interval, 0, LONGEST_CACHED, LONGEST_UNHEARD),
     ],
+    "Replicas of CoreDNS answer old and new in turns": [LONGEST_CACHED],
+    "A replica of CoreDNS has lost its watch": [RETURNED, DISPUTED / 60, LEAST_UNNAMED, UNNAMED],
+    "A pod flaps": [UNNAMED],
+    "A server promises a longer life than it keeps": [
+        LONGEST_UNHEARD,
+        LEAST_FILLS,
+        LONGEST_UNHEARD,
+    ],
+    "A server names some of its pods at random": [*SAMPLED],
     "One family of a dual-stack Service fails": [MOST_FAMILY_HOLD, POLICY.max_retry],
     "Thousands of rings in one process": [IN_FLIGHT],
 }
