@@ -72,12 +72,14 @@ INSIDE = {
         "proxies.ketama",
         "proxies.pymemcache",
     ],
-    "knet.resolver": ["names", "records", "cares", "lookup", "dns"],
+    "knet.resolver": ["names", "records", "places", "cares", "lookup", "dns"],
     # A rule imports no other rule: what one needs of another's facts `decide` hands over.
-    "knet.belief": ["policy", "pace", "age", "family", "absence", "samples", "decide"],
+    "knet.belief": [
+        *("policy", "pace", "age", "family", "absence", "disputes", "samples", "decide"),
+    ],
     "knet.ring": ["words", "standing", "sharing", "life", "ring"],
 }
-RULES = ["pace", "age", "family", "absence", "samples"]
+RULES = ["pace", "age", "family", "absence", "disputes", "samples"]
 
 # Rooms and modules that know nothing of DNS, clocks, sockets, event loops or chance, nor reach by way of
 # other rooms what does.

@@ -7,9 +7,10 @@ belief and imports no other rule; what it needs of another's facts it is handed 
 
 DNS in a cluster lies in one direction more than in the other: it names the dead for longer than it
 leaves out the living. So pods are added at once and removed on repeated word (`absence`), an answer
-that says that nothing is left is held for a time, an older answer has no news (`age`), an answer with
-a gap removes nobody but by odds (`samples`), and the loss of IPv4 alone is held like the loss of all
-(`family`). A failure is no answer at all: it changes nothing but when to ask again (`pace`).
+that says that nothing is left is held for a time, an older answer has no news (`age`), who came back
+leaves less easily (`disputes`), an answer with a gap, or a draw, removes nobody but by odds
+(`samples`), and the loss of IPv4 alone is held like the loss of all (`family`). A failure is no answer
+at all: it changes nothing but when to ask again (`pace`).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ What c-ares does behind one's back, and what is done about it here:
   timed out `Engine.reconnect` takes another channel, which has no connection yet. The old one is closed
   when the last of its queries has ended, so nobody else's is lost.
 - Its callback runs in its own thread and holds the channel's lock: it may only leave a note.
-- More than a few hundred queries at once overflow a UDP socket's buffer: at most 64 fly.
+- More than a few hundred queries at once overflow a UDP socket's buffer: `places` has 64.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ from knet.errors import (
     ServerFailure,
     ServerUnreachable,
 )
+from knet.resolver.places import Place, Places
 from knet.resolver.records import Record, lowered
 
 __all__ = [
@@ -82,8 +83,6 @@ Key = tuple[str, QueryType]
 # A changed list of servers flushes the cache. This one is never asked: it is gone again before the
 # call returns. Port 9 is "discard" (RFC 863).
 _FLUSH_SERVER = "127.0.0.1:9"
-
-IN_FLIGHT = 64
 
 _RECORDS_AT_ONCE = 256
 
@@ -153,7 +152,7 @@ class Engine:
         self.flying: Counter[Key] = Counter()
         self.most_cached = 20_000
         self.reconnections = 0
-        self._free = anyio.Semaphore(IN_FLIGHT, fast_acquire=True)
+        self._places = Places()
         self.driver = self._new_driver()
         # Whose queries have not ended, the current one and those that were given up.
         self._in_flight: Counter[_Driver] = Counter()
@@ -201,14 +200,22 @@ class Engine:
         Raises:
             ResolveError: One of its leaves, with the name and the servers in its message.
         """
-        async with self._free:
-            key = name, type
+        key = name, type
+        place = await self._places.take(key)
+        try:
             # The last bound keeps c-ares's cache small, which itself forgets nothing in time.
-            if key in self.cached or key in self.flying or len(self.cached) > self.most_cached:
-                return await self._query(name, type, flush=True)
-            return await self._query(name, type)
+            flush = key in self.cached or key in self.flying or len(self.cached) > self.most_cached
+            sections = await self._query(name, type, place, flush=flush)
+        except ResolveError as error:
+            self._places.learn(key, is_late=isinstance(error, ResolveTimeout))
+            raise
+        else:
+            self._places.learn(key, is_late=False)
+            return sections
+        finally:
+            place.leave()
 
-    async def _query(self, name: str, type: QueryType, *, flush: bool = False) -> Sections:
+    async def _query(self, name: str, type: QueryType, place: Place, *, flush: bool) -> Sections:
         driver = self.driver
         box = _Box(functools.partial(self._landed, (name, type), driver))
         try:
@@ -224,7 +231,7 @@ class Engine:
         self.flying[name, type] += 1
         self._in_flight[driver] += 1
         with anyio.move_on_after(self.settings.deadline):
-            await box.full.wait()
+            await place.wait(box.full)
         # Look into the box before calling it a timeout: the answer may have come while the loop was
         # busy elsewhere.
         if box.result is not None:

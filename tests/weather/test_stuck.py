@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from dns.message import Message
 
 from knet import RefreshPolicy, Resolver, ResolveTimeout, Ring
 from knet.resolver.cares import EngineSettings, open_engine
+from knet.testing import HeadlessService
 from tests.waiting import until_state
 from tests.weather.stuck import ALL, SOME, stuck_server
 
@@ -124,3 +126,27 @@ async def test_a_silent_server_is_not_reconnected_to_for_each_of_its_queries() -
                 for number in range(30):
                     tasks.start_soon(ask, number)
             assert engine.reconnections == 1
+
+
+@pytest.mark.weather("Many names time out")
+async def test_names_that_time_out_keep_no_other_waiting() -> None:
+    """
+    Two hundred of them beside one that is answered, on one channel.
+    """
+    with HeadlessService("web.prod", pods=3) as web:
+
+        def only_web(query: Message) -> Message:
+            reply = web.answer(query)
+            if "web" not in str(query.question[0].name):
+                reply.id ^= 1  # so that nobody looks at it
+            return reply
+
+        web.respond = only_web
+        resolver = Resolver(nameservers=[web.nameserver], deadline=60.0)
+        async with resolver, anyio.create_task_group() as tasks:
+            for number in range(200):
+                tasks.start_soon(resolver.resolve, f"dead-{number}.prod.svc.cluster.local.")
+            await web.wait_for_queries_async(64)
+            for _ in range(3):
+                assert len((await resolver.resolve(WEB)).endpoints) == 3
+            tasks.cancel_scope.cancel()

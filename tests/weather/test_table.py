@@ -18,7 +18,7 @@ from knet.belief.absence import EMPTY_ANSWERS, MOST_HEARD
 from knet.belief.age import LEAST_FILLS, LONGEST_CACHED, LONGEST_UNHEARD
 from knet.belief.disputes import DISPUTED, LEAST_UNNAMED, RETURNED, UNNAMED
 from knet.belief.family import MOST_FAMILY_HOLD
-from knet.resolver.cares import IN_FLIGHT
+from knet.resolver.places import BRIEF, IN_FLIGHT
 from knet.resolver.records import MAX_ALIASES, SUSPICIOUS_SIZE
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +74,7 @@ NUMBERS: dict[str, list[float]] = {
     "no server": [POLICY.max_retry],
     "answers that are no DNS": [POLICY.max_retry],
     "TCP is blocked": [POLICY.max_retry],
+    "Many names time out": [BRIEF, IN_FLIGHT],
     "The server is slow": [DEADLINE],
     "More records than can be true": [MAX_ENDPOINTS],
     "NXDOMAIN or an empty answer": [
