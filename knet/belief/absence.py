@@ -150,7 +150,7 @@ def walk(
             gone.append(endpoint)
         elif endpoint in younger:
             continue
-        elif times >= confirm and not stays(name, times):
+        elif counts and times >= confirm and not stays(name, times):
             gone.append(endpoint)
         else:
             missing[name] = times

@@ -98,8 +98,9 @@ class Samples:
         fresh = [name for name, times in before.absences.items() if times == 1]
         back = sum(name not in unseen for name in fresh)
         is_shuffled = len(fresh) >= LEAST_TURNOVER and back >= len(fresh) * size / total / 2
-        if is_sample and (self.are_drawn or (is_shuffled and size >= LEAST_SAMPLE)):
-            chance = len(unseen) / total
+        chance = len(unseen) / total
+        is_known = self.are_drawn or (is_shuffled and size >= LEAST_SAMPLE)
+        if is_sample and is_known and chance < 1:
             most = -math.log(ODDS) / math.log(chance)
             gone = [name for name, times in unseen.items() if times > most]
         surplus = total - len(gone) - max(MOST_HELD, size)

@@ -620,6 +620,13 @@ def test_who_came_back_leaves_less_easily() -> None:
     assert after(*back, *(5, both) * 120, 5, one, 1, one).belief.endpoints == (A,)
 
 
+def test_who_is_disputed_leaves_by_no_answer_with_a_gap() -> None:
+    both, one, part = Answer([A, B], ttl=5), Answer([A], ttl=5), Answer([A], ttl=5, gap="targets")
+    leaving = (both, 5, one, 1, one, 5, both, *(5, one) * 12)
+    assert after(*leaving, *(5, part) * 5).belief.endpoints == (A, B)
+    assert after(*leaving, *(5, part) * 5, 5, one).belief.endpoints == (A,)
+
+
 def test_who_came_back_to_an_address_that_it_had_left_stays_at_the_other() -> None:
     moved = replace(B, address="10.9.9.9")
     old, new = Answer([A, B], ttl=30), Answer([A, moved], ttl=30)
