@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from knet.question import Family, Protocol, Question
     from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
     from knet.ring import Ring, RingStats
+    from knet.routing import may_repeat, never_sent, unreachable
     from knet.snapshot import Change, KeySpace, Snapshot
     from knet.sources import Asked, ResolverProtocol
     from knet.static import StaticResolver
@@ -81,7 +82,10 @@ __all__ = [
     "StaticResolver",
     "lookup_host",
     "lookup_srv",
+    "may_repeat",
+    "never_sent",
     "this_pod",
+    "unreachable",
 ]
 
 # Where each name lives. A test holds this to what type checkers read above.
@@ -117,6 +121,9 @@ _HOMES = {
     "lookup_srv": "knet.resolver",
     "Ring": "knet.ring",
     "RingStats": "knet.ring",
+    "may_repeat": "knet.routing",
+    "never_sent": "knet.routing",
+    "unreachable": "knet.routing",
     "Change": "knet.snapshot",
     "KeySpace": "knet.snapshot",
     "Snapshot": "knet.snapshot",
