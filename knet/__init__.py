@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from knet.question import Family, Protocol, Question
     from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
     from knet.ring import Ring, RingStats
-    from knet.routing import may_repeat, never_sent, unreachable
+    from knet.routing import Bound, EjectionPolicy, may_repeat, never_sent, unreachable
     from knet.snapshot import Change, KeySpace, Snapshot
     from knet.sources import Asked, ResolverProtocol
     from knet.static import StaticResolver
@@ -49,8 +49,10 @@ __all__ = [
     "Answer",
     "AnswerTooLarge",
     "Asked",
+    "Bound",
     "Change",
     "ConfigError",
+    "EjectionPolicy",
     "Endpoint",
     "Family",
     "Gap",
@@ -121,6 +123,8 @@ _HOMES = {
     "lookup_srv": "knet.resolver",
     "Ring": "knet.ring",
     "RingStats": "knet.ring",
+    "Bound": "knet.routing",
+    "EjectionPolicy": "knet.routing",
     "may_repeat": "knet.routing",
     "never_sent": "knet.routing",
     "unreachable": "knet.routing",

@@ -77,7 +77,7 @@ INSIDE = {
     "knet.belief": [
         *("policy", "pace", "age", "family", "absence", "disputes", "samples", "decide"),
     ],
-    "knet.ring": ["words", "standing", "sharing", "life", "ring"],
+    "knet.ring": ["words", "standing", "sharing", "life", "detour", "serving", "ring"],
 }
 RULES = ["pace", "age", "family", "absence", "disputes", "samples"]
 

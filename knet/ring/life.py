@@ -17,7 +17,8 @@ import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from contextvars import ContextVar
-from typing import Any, final
+from threading import get_ident
+from typing import Any, Protocol, final
 
 import anyio
 from anyio.lowlevel import current_token
@@ -28,6 +29,7 @@ from knet.errors import (
     ConfigError,
     NameNotFound,
     NoData,
+    NoEndpoints,
     ResolveError,
     ResolveTimeout,
     RingClosed,
@@ -94,6 +96,14 @@ _SILENCE = 1.0
 _looking_up: ContextVar[object] = ContextVar("knet_looking_up", default=None)
 
 
+class Follow(Protocol):
+    """
+    What picks from each snapshot that stands.
+    """
+
+    def __call__(self, snapshot: Snapshot | None, *, here: bool) -> None: ...
+
+
 @final
 class Life:
     """
@@ -109,6 +119,7 @@ class Life:
         start_timeout: Seconds that the first answer may take.
         may_be_empty: Whether an answer that nobody is there is enough to begin with.
         me: What says who this program is; asked at the start. `None`: nobody in particular.
+        follow: Told of each snapshot that stands, and of the end by `None`; *here*: on this event loop.
 
     Attributes:
         standing: What the ring has to tell now.
@@ -123,6 +134,7 @@ class Life:
         "_changed",
         "_clock",
         "_empty",
+        "_follow",
         "_is_begun",
         "_is_claimed",
         "_lookout",
@@ -141,6 +153,7 @@ class Life:
         "_scope",
         "_start_timeout",
         "_task_id",
+        "_thread",
         "_token",
         "_waiting",
         "standing",
@@ -160,7 +173,9 @@ class Life:
         *,
         may_be_empty: bool = False,
         me: Me | None = None,
+        follow: Follow,
     ) -> None:
+        self._follow = follow
         self._question = question
         self._resolver = resolver
         self._ask_source = ask
@@ -179,6 +194,7 @@ class Life:
         self._is_begun = False
         self._body: weakref.ref[Coroutine[Any, Any, None]] | None = None
         self._token: object = None
+        self._thread = 0
         self._clock: Callable[[], float] | None = None
         self._call: Callable[[Callable[[], object]], object] | None = None
         self._scope: anyio.CancelScope | None = None
@@ -302,6 +318,14 @@ class Life:
         await coming.wait()
         return await self.first_snapshot()
 
+    def no_endpoints(self) -> NoEndpoints:
+        """
+        Return the error of a pick from nobody.
+        """
+        error = self.standing.last_error
+        why = f"; last lookup: {error}" if error else ""
+        return NoEndpoints(f"{self._question} has no endpoints{why}")
+
     def ask_soon(self) -> None:
         """
         Ask for a lookup, from any thread, and leave it at that.
@@ -349,6 +373,7 @@ class Life:
         """
         if self._scope is None:
             self._token = current_token()
+            self._thread = get_ident()
             self._clock = clock_here()
             self._call = caller_here()
             self._scope = anyio.CancelScope()
@@ -402,6 +427,13 @@ class Life:
                 f"{self!r} was not started: use `async with ring:`, `await ring.start()` "
                 "or `nursery.start(ring.run)`"
             )
+
+    def check_thread(self) -> None:
+        """
+        Raise unless this is the thread of the event loop that the ring lives on: the cheaper half.
+        """
+        if get_ident() != self._thread:
+            raise RingMisused(f"{self!r} belongs to the event loop of another thread")
 
     def check_here(self) -> None:
         """
@@ -689,6 +721,8 @@ class Life:
         Replace what stands. Nothing here awaits: readers see all of it or none.
         """
         before, self.standing = self.standing, standing
+        if standing.snapshot is not before.snapshot:
+            self._follow(standing.snapshot, here=tell)
         if not tell:
             return
         if standing.snapshot is not before.snapshot or standing.ended is not None:

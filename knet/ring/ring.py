@@ -7,10 +7,12 @@ fresh is in `life`, what it knows in `standing`; picks read the snapshot that st
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from types import TracebackType
-from typing import Any, NoReturn, Self, final, get_args
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType, TracebackType
+from typing import Any, NoReturn, Self, TypeVar, final, get_args
 
 import anyio
 from anyio.abc import TaskStatus
@@ -21,17 +23,33 @@ from knet.errors import ConfigError, NoEndpoints, RingClosed, RingNotReady
 from knet.hashring import HashRing, Placement
 from knet.hashring.base import check_placement, needs_ports
 from knet.hashring.hashing import xxh64
+from knet.hashring.placement import key_list
 from knet.hosting import HostedTask, note_open
 from knet.promise import Promise
 from knet.question import Family, Protocol, Question, shown
 from knet.resolver import Resolver, StaticResolver
 from knet.ring.life import Life
+from knet.ring.serving import (
+    Acquired,
+    Attempts,
+    EjectOn,
+    Options,
+    RetryOn,
+    Serving,
+    call,
+    first_picks,
+)
 from knet.ring.standing import RingStats
+from knet.routing.ejection import EjectionPolicy
+from knet.routing.errors import never_sent, unreachable
+from knet.routing.load import Bound
 from knet.routing.ownership import Me, Myself
 from knet.snapshot import Change, Snapshot
 from knet.sources import Asked, ResolverProtocol, asking
 
 __all__ = ["Ring"]
+
+T = TypeVar("T")
 
 
 @final
@@ -73,13 +91,14 @@ class Ring:
         me: Which pod of the service this program is, if it is one: an address, a name as the ring has
             it, a hostname (`"web-0"`), an `Endpoint`, several of them, of which the first that fits counts,
             or a function that gives them, called at the start: `me=knet.this_pod`.
+        ejection: How long a pod is skipped that failed in `call` or `attempts`, and how many may be.
 
     Raises:
         ConfigError: An argument cannot be right.
         TypeError: An argument has the wrong type.
     """
 
-    __slots__ = ("__weakref__", "_life", "_question", "_task")
+    __slots__ = ("__weakref__", "_life", "_question", "_serving", "_task")
 
     def __init__(
         self,
@@ -94,6 +113,7 @@ class Ring:
         start_timeout: float = 10.0,
         require_endpoints: bool | None = None,
         me: Me | None = None,
+        ejection: EjectionPolicy = EjectionPolicy(),  # noqa: B008 - frozen
     ) -> None:
         question = Question(service, port, protocol, family)
         if not callable(placement):
@@ -125,6 +145,9 @@ class Ring:
             )
         if me is not None and not callable(me):
             me = Myself.told(me).words
+        if not isinstance(ejection, EjectionPolicy):
+            raise TypeError(f"ejection must be an EjectionPolicy, not {type(ejection).__name__}")
+        self._serving = Serving(question, ejection)
         self._life = Life(
             question,
             source,
@@ -135,6 +158,7 @@ class Ring:
             start_timeout,
             may_be_empty=me is not None if require_endpoints is None else not require_endpoints,
             me=me,
+            follow=self._serving.follow,
         )
         self._task: HostedTask | None = None
 
@@ -167,7 +191,7 @@ class Ring:
 
     async def get(self, key: str | bytes) -> Endpoint:
         """
-        Return the endpoint that *key* belongs to.
+        Return the endpoint that *key* belongs to; where that is ejected, the next one.
 
         Waits only while the ring is starting. Once there is a snapshot it returns at once, without
         a checkpoint, which would cost twenty times the lookup: a loop around it should await
@@ -180,39 +204,37 @@ class Ring:
             TypeError: *key* is neither `str` nor `bytes`.
             ConfigError: *key* holds a lone surrogate, so it has no UTF-8 form.
         """
-        snapshot = self._life.standing.snapshot
+        picks = self._serving.picks
         # One coroutine and no call: with a call for the lookup it takes a fifth longer. A bytes key
         # or a missing snapshot fails in here, which costs the usual case nothing.
         try:
-            shift = snapshot.shift  # type: ignore[union-attr]
+            shift = picks.shift  # type: ignore[union-attr]
             if shift:  # a HashRing
-                return snapshot.table[xxh64(key.encode()) >> shift]  # type: ignore[union-attr]
+                return picks.table[xxh64(key.encode()) >> shift]  # type: ignore[union-attr]
         except (AttributeError, IndexError, UnicodeEncodeError):
             pass
-        if snapshot is None:
-            snapshot = await self._life.first_snapshot()
+        if picks is None:
+            picks = await first_picks(self._life, self._serving)
         try:
-            return snapshot.get(key)
+            return picks.get(key)
         except NoEndpoints:
-            raise self._no_endpoints() from None
+            raise self._life.no_endpoints() from None
 
     async def get_n(self, key: str | bytes, n: int) -> tuple[Endpoint, ...]:
         """
         Return the distinct endpoints for *key*, most preferred first; like `get` otherwise.
 
         Returns:
-            `min(n, endpoints)` of them, the first being `get(key)`: replicas, or whom to try next.
-            If the first leaves, the second has the key with `Rendezvous` always, and with a
+            `min(n, endpoints)` of them, the first being `get(key)`: whom to try next. Who is ejected
+            comes last. A set of replicas is `snapshot.get_n(key, n)`, which no ejection changes. If the first leaves, the second has the key with `Rendezvous` always, and with a
             `HashRing` nearly always while each pod has hundreds of slots: in 98 of 100 cases with
             10 pods, in 91 with 100.
         """
-        snapshot = self._life.standing.snapshot
-        if snapshot is None:
-            snapshot = await self._life.first_snapshot()
+        picks = self._serving.picks or await first_picks(self._life, self._serving)
         try:
-            return snapshot.get_n(key, n)
+            return picks.get_n(key, n)
         except NoEndpoints:
-            raise self._no_endpoints() from None
+            raise self._life.no_endpoints() from None
 
     async def get_many(self, keys: Iterable[str | bytes]) -> list[Endpoint]:
         """
@@ -220,13 +242,11 @@ class Ring:
 
         It holds the event loop for about 0.1 us a key: split millions of them.
         """
-        snapshot = self._life.standing.snapshot
-        if snapshot is None:
-            snapshot = await self._life.first_snapshot()
+        picks = self._serving.picks or await first_picks(self._life, self._serving)
         try:
-            return snapshot.get_many(keys)
+            return picks.get_many(keys)
         except NoEndpoints:
-            raise self._no_endpoints() from None
+            raise self._life.no_endpoints() from None
 
     def get_nowait(self, key: str | bytes) -> Endpoint:
         """
@@ -237,9 +257,174 @@ class Ring:
             NoEndpoints: As `get` does, and whatever else `get` raises.
         """
         try:
-            return self.snapshot.get(key)
+            return (self._serving.picks or self.snapshot).get(key)
         except NoEndpoints:
-            raise self._no_endpoints() from None
+            raise self._life.no_endpoints() from None
+
+    def group(self, keys: Iterable[str | bytes]) -> dict[Endpoint, list[str | bytes]]:
+        """
+        Return the keys of each endpoint, for requests that ask for several keys at once.
+
+            for pod, part in ring.group(keys).items(): ...
+
+        From one snapshot, and like `get_nowait` otherwise. Keys keep their order; who has none of them
+        is not in it.
+        """
+        keys = list(key_list(keys))
+        try:
+            found = (self._serving.picks or self.snapshot).get_many(keys)
+        except NoEndpoints:
+            raise self._life.no_endpoints() from None
+        groups: dict[Endpoint, list[str | bytes]] = {}
+        for key, endpoint in zip(keys, found, strict=True):
+            groups.setdefault(endpoint, []).append(key)
+        return groups
+
+    # --- serving a request
+
+    async def call(
+        self,
+        key: str | bytes,
+        function: Callable[[Endpoint], Awaitable[T]],
+        *,
+        n: int = 3,
+        bound: float | Bound | None = None,
+        retry_on: RetryOn = never_sent,
+        eject_on: EjectOn = unreachable,
+        total: float | None = None,
+    ) -> T:
+        """
+        Return what *function* returns at the pod of *key*, or at the next one if that cannot be reached.
+
+            async def fetch(pod: knet.Endpoint) -> bytes: ...
+
+            body = await ring.call("user-42", fetch)
+
+        Up to *n* pods of one snapshot are tried, most preferred first, ejected ones last and none of
+        them twice. By default only a request that no pod can have seen goes on to the next one. When
+        nobody is left, the last error leaves as itself, with the others as its notes; any other error,
+        and a cancellation, leave at once. *function* does one exchange with the pod and nothing else:
+        an error of its own database would look like one of the pod.
+
+        Args:
+            key: As for `get`.
+            function: Given the pod; what it returns is awaited.
+            n: How many pods are tried, at most.
+            bound: How much more than its share a pod may have in flight: 1.5, or a `Bound`. `None`: as
+                much as comes.
+            retry_on: After which errors another pod may be asked: a function, a type of exceptions or
+                several. `never_sent`, or `may_repeat` for work that may be done twice. What was perhaps
+                sent is repeated for 20 % of what is in flight at most, 3 at least, beside what was in
+                flight at a pod when it broke.
+            eject_on: How much an error speaks against the pod: 0 not at all, 1 it is ejected at once, 2
+                it is at the second in a row. An error that names another host speaks against nobody.
+            total: Seconds for all of it; then `TimeoutError`.
+
+        Raises:
+            NoEndpoints: There are none.
+            ConfigError: *n* is below 1, a bound is not above 1, or *total* not above 0.
+            RingNotReady: The ring was not started.
+            RingClosed: It is closed.
+            RingMisused: This is another event loop than the ring's.
+        """
+        options = Options.checked(n, bound, retry_on, eject_on, total)
+        return await call(Attempts(self._life, self._serving, key, options), function)
+
+    def attempts(
+        self,
+        key: str | bytes,
+        *,
+        n: int = 3,
+        bound: float | Bound | None = None,
+        retry_on: RetryOn = never_sent,
+        eject_on: EjectOn = unreachable,
+        total: float | None = None,
+    ) -> Attempts:
+        """
+        Return the rounds of `call`, for what is no function of the pod; its arguments are the same.
+
+            tries = ring.attempts("user-42")
+            while True:
+                async with tries as pod:
+                    return await fetch(pod)
+
+        Each `async with` is one round, which ends the request unless it swallows an error: leave the
+        loop after it. To enter once more raises `RingMisused`. Nothing is held between two rounds.
+        `tries.next(error)` goes on with the next pod as if *error* had been raised and accepted, and
+        `tries.succeeded()` says early that the pod is well. The same as a loop that ends by itself:
+
+            async for attempt in ring.attempts("user-42"):
+                with attempt as pod:
+                    await send(pod)
+        """
+        options = Options.checked(n, bound, retry_on, eject_on, total)
+        return Attempts(self._life, self._serving, key, options)
+
+    def acquire(self, key: str | bytes, *, bound: float | Bound | None = 1.5) -> Acquired:
+        """
+        Hold a place at the pod of *key*, or at the next one that has room.
+
+            async with ring.acquire("user-42", bound=1.5) as pod:
+                await send(pod)
+
+        Consistent hashing with bounded loads: no pod has more than *bound* times its share of what is
+        in flight from here, by weight and among those who are not ejected. There is always room, so it
+        never waits. Everything that this ring has in flight counts, that of `call` and `attempts` too.
+
+        Args:
+            key: As for `get`.
+            bound: Above 1, or a `Bound`. `None`: only count.
+        """
+        return Acquired(self._life, self._serving, key, bound)
+
+    def eject(self, endpoint: Endpoint, seconds: float | None = None) -> bool:
+        """
+        Skip *endpoint* for some seconds, by the caller's own experience; return whether it is out.
+
+        Its keys go to the next endpoint, and no other key moves. `snapshot`, its digest and who owns a
+        key stay as they are. It ends as `EjectionPolicy` says, or by `restore`. Where too many are out
+        already, or *endpoint* is not in the snapshot, nothing happens.
+
+        Args:
+            endpoint: One of the snapshot's.
+            seconds: `None`: as long as a refused connection would cost it.
+
+        Raises:
+            RingNotReady: There is no snapshot yet.
+            RingClosed: The ring is closed.
+            RingMisused: This is another event loop than the ring's.
+        """
+        self._check_endpoint(endpoint)
+        if seconds is not None:
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+                raise TypeError(f"seconds must be a number, not {type(seconds).__name__}")
+            if not 0 < seconds < math.inf:
+                raise ConfigError(f"seconds must be above 0 and finite, got {seconds}")
+        return self._serving.eject(endpoint, seconds)
+
+    def restore(self, endpoint: Endpoint) -> None:
+        """
+        Hold nothing against *endpoint* any more; nothing happens if nothing was.
+        """
+        self._check_endpoint(endpoint)
+        self._serving.restore(endpoint)
+
+    @property
+    def ejected(self) -> Mapping[Endpoint, float]:
+        """
+        Who is skipped now, and for how many seconds more.
+        """
+        serving = self._serving
+        return MappingProxyType(serving.ejections.out(serving.clock()))
+
+    def _check_endpoint(self, endpoint: Endpoint) -> None:
+        if not isinstance(endpoint, Endpoint):
+            raise TypeError(
+                f"an Endpoint is ejected, not a {type(endpoint).__name__}: `snapshot.find(text)` returns "
+                "the endpoint of a name or an address"
+            )
+        _ = self.snapshot
+        self._life.check_thread()
 
     # --- who I am
 
@@ -330,7 +515,12 @@ class Ring:
         """
         Return counters and ages, for a log line or a dashboard; in any thread.
         """
-        return self._life.stats()
+        serving = self._serving
+        return replace(
+            self._life.stats(),
+            ejected=len(serving.ejections.out(serving.clock())),
+            in_flight=serving.load.total,
+        )
 
     def __del__(self) -> None:
         # An argument that was refused leaves a ring without attributes.
@@ -477,6 +667,7 @@ class Ring:
             if self._task is not None:
                 await self._task.join()
         life.end("closed")
+        await self._serving.settle()
 
     def note_exit(self) -> None:
         """
@@ -496,11 +687,6 @@ class Ring:
         self._life.claim()
         note_open(self)
         return self._life
-
-    def _no_endpoints(self) -> NoEndpoints:
-        error = self._life.standing.last_error
-        why = f"; last lookup: {error}" if error else ""
-        return NoEndpoints(f"{self._question} has no endpoints{why}")
 
 
 @final

@@ -46,6 +46,8 @@ class RingStats:
         consecutive_failures: How many of the last ones failed in a row.
         last_error: How the last lookup failed, on one line and not for long; `None` after an answer
             that names somebody.
+        ejected: How many endpoints are skipped now, by this ring's own experience.
+        in_flight: How many attempts and acquired places there are now.
         last_success_age: Seconds since an answer last named an endpoint, to the millisecond, or `None`.
         query_seconds: How long the last lookup took, to the microsecond, or `None`.
     """
@@ -64,6 +66,8 @@ class RingStats:
     last_error: str | None
     last_success_age: float | None
     query_seconds: float | None
+    ejected: int = 0
+    in_flight: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """
