@@ -6,8 +6,9 @@ What an error of a client proves: three questions about a request that failed at
   work may be done twice.
 - `unreachable`: is the pod at fault, so that it is skipped for a while?
 
-Proof is a type that says "while connecting", or a refused connection. A bare errno is none: a connection
-that died and a connect that failed give the same 113. No status of gRPC is, since a handler can give
+Proof is a refused connection, or a type that says "while connecting"; of an OSError, which has no such
+type, the text that asyncio, anyio and trio give to a connect and to nothing else. A bare errno is none: a
+connection that died and a connect that failed give the same 113. No status of gRPC is, since a handler can give
 any. A certificate that is not the service's proves nothing: every pod may have the wrong one. And an
 error that names another host is not about this pod at all: the handler's own database refused it, say.
 
@@ -91,6 +92,9 @@ _OF_A_NAME = {
 # What asyncio writes into the error of a connect: ('10.0.0.1', 8080) or, for IPv6, four of them.
 _CALL_FAILED = re.compile(r"Connect call failed \('([^']+)', (\d+)")
 
+# What anyio and trio write where no address of a host could be connected to.
+_NO_ATTEMPT = re.compile(r"All connection attempts failed|all attempts to connect to \S+ failed")
+
 _MOST_LINKS = 16
 
 
@@ -111,7 +115,7 @@ def never_sent(error: BaseException) -> bool:
     names = _names(error)
     if names & _OF_A_NAME or _is_of_a_name(error):
         return False
-    if names & (_REFUSED | _TIMED_OUT_CONNECTING | _BUSY_HERE):
+    if names & (_REFUSED | _TIMED_OUT_CONNECTING | _BUSY_HERE) or _is_of_a_connect(error):
         return True
     inner = _wrapped(error, names)
     return inner is not None and never_sent(inner)
@@ -156,7 +160,7 @@ def unreachable(error: BaseException) -> Grade:
     names = _names(error)
     if names & (_OF_A_NAME | _ANSWERED | _BUSY_HERE) or _is_of_a_name(error):
         return 0
-    if names & _REFUSED:
+    if names & _REFUSED or _is_of_a_connect(error):
         return 1
     if names & _TIMED_OUT_CONNECTING:
         return 2
@@ -242,12 +246,22 @@ def _is_of_a_name(error: BaseException) -> bool:
     return any(_names(link) & _OF_A_NAME for link in _chain(error))
 
 
+def _is_of_a_connect(error: BaseException) -> bool:
+    """
+    Does an OSError say that it is of a connect?
+    """
+    if not isinstance(error, OSError) or not error.args:
+        return False
+    text = error.args[-1]
+    if not isinstance(text, str):
+        return False
+    return bool(_CALL_FAILED.match(text)) or (error.errno is None and bool(_NO_ATTEMPT.match(text)))
+
+
 def _wrapped(error: BaseException, names: set[str]) -> BaseException | None:
     """
     Return the error of a connect that *error* is made of, if its own type does not say so.
     """
-    if type(error) is OSError and error.errno is None:  # anyio, trio
-        return error.__cause__
     if "redis.ConnectionError" in names and error.__cause__ is None:
         # One that broke has a cause. A connect that failed has none, but a context.
         return error.__context__ if isinstance(error.__context__, OSError) else None

@@ -46,8 +46,8 @@ def test_the_demo_is_right_from_end_to_end(backend: str) -> None:
         "1/6 steady",
         "2/6 a pod joins",
         "3/6 a pod dies",
-        "4/6 a pod dies; refresh",
-        "5/6 a pod restarts",
+        "4/6 a pod dies; call",
+        "5/6 a pod restarts; call",
         "6/6 DNS is down",
     ]
     assert "\x1b" not in out

@@ -143,6 +143,9 @@ def test_requests_may_go_unanswered_while_a_pod_is_down() -> None:
     Nobody can answer for a pod that has just died.
     """
     assert judge([dataclasses.replace(LEAVE, unanswered=7, deadly=True)]) == ()
+    # But not where clients go on with the next pod.
+    faults = judge([dataclasses.replace(LEAVE, unanswered=7, deadly=True, cured=True)])
+    assert faults == ("an act: 7 requests went unanswered although another pod could be asked",)
 
 
 def test_a_demo_in_which_nothing_was_played_is_not_right() -> None:

@@ -218,6 +218,11 @@ REFUSED = ConnectionRefusedError(111, "refused")
         (BaseExceptionGroup("", [REFUSED, _Cancelled()]), False, 0),
         (BaseExceptionGroup("", [ExceptionGroup("", [REFUSED]), REFUSED]), True, 1),
         (OSError(113, "No route to host"), False, 0),
+        # asyncio, of a connect and of nothing else
+        (OSError(113, "Connect call failed ('10.0.0.1', 80)"), True, 1),
+        (ConnectionResetError(104, "Connect call failed ('10.0.0.1', 80)"), True, 1),
+        (OSError("All connection attempts failed"), True, 1),
+        (OSError("all attempts to connect to 10.0.0.1:80 failed"), True, 1),
         (OSError(101, "Network is unreachable"), False, 0),
         (TimeoutError(), False, 0),
         (ConnectionResetError(104, "reset"), False, 0),

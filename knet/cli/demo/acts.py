@@ -15,8 +15,18 @@ from dataclasses import dataclass
 
 import anyio
 
-from knet import Change, KnetError, RefreshPolicy, Resolver, Ring, Snapshot
-from knet.cli.demo.pods import PORT, Fleet, ask, short
+from knet import (
+    Change,
+    Endpoint,
+    KnetError,
+    NoEndpoints,
+    RefreshPolicy,
+    Resolver,
+    Ring,
+    Snapshot,
+    may_repeat,
+)
+from knet.cli.demo.pods import PORT, Fleet, ask, fetch, short
 from knet.cli.demo.screen import Scene, View
 from knet.cli.demo.verdict import Act
 from knet.testing import HeadlessService
@@ -139,7 +149,7 @@ class _Stage:
         ends = anyio.current_time() + self._beat
         async with anyio.create_task_group() as tasks:
             for _ in range(_WORKERS):
-                tasks.start_soon(self._send_requests, tally, over, part.asks)
+                tasks.start_soon(self._send_requests, tally, over, part.calls)
             try:
                 with anyio.fail_after(_DEADLINE):
                     await part.play(self)
@@ -159,31 +169,30 @@ class _Stage:
             wrong=tally.wrong,
             failed_gets=tally.failed_gets,
             deadly=part.deadly,
+            cured=part.calls,
             trouble=trouble,
         )
         self._say(_told(act))
         return act
 
-    async def _send_requests(self, tally: _Tally, over: anyio.Event, asks: bool) -> None:
+    async def _send_requests(self, tally: _Tally, over: anyio.Event, calls: bool) -> None:
         """
         Be one client: pick, ask the picked pod, and see who answers.
         """
+        send = self._call if calls else self._get_and_ask
         while not over.is_set():
             user = next(self._users)
             try:
-                endpoint = await self._ring.get(user)
-            except KnetError as error:
+                endpoint, name = await send(user)
+            except NoEndpoints as error:
                 tally.failed_gets += 1
                 self._scene.failed_gets += 1
                 self._say(f"the pick for {user} failed: {error}")
                 await anyio.sleep(_REST)
                 continue
-            name = await ask(endpoint, user)
             if name is None:
                 tally.unanswered += 1
                 self._scene.unanswered += 1
-                if asks:
-                    self._ring.refresh_soon()
             elif name != short(endpoint):
                 tally.wrong += 1
                 self._scene.wrong += 1
@@ -192,6 +201,31 @@ class _Stage:
                 tally.answered += 1
                 self._scene.requests[name] += 1
             await anyio.sleep(_REST)
+
+    async def _get_and_ask(self, user: str) -> tuple[Endpoint, str | None]:
+        """
+        Ask the pod that the ring picks, and nobody else.
+        """
+        endpoint = await self._ring.get(user)
+        return endpoint, await ask(endpoint, user)
+
+    async def _call(self, user: str) -> tuple[Endpoint, str | None]:
+        """
+        Let the ring go on with the next pod where one does not answer: reading may be done twice.
+        """
+        asked: list[Endpoint] = []
+
+        async def read(endpoint: Endpoint) -> str:
+            asked.append(endpoint)
+            return await fetch(endpoint, user)
+
+        try:
+            name: str | None = await self._ring.call(user, read, retry_on=may_repeat)
+        except KnetError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it was, nobody answered
+            name = None
+        return asked[-1], name
 
     async def _keep_drawing(self) -> None:
         while True:
@@ -267,10 +301,10 @@ class _Stage:
 
     async def _until_missed(self) -> None:
         """
-        Wait for a request that nobody answers.
+        Wait for a request that nobody answers, or that goes on with another pod.
         """
         unanswered = self._scene.unanswered
-        await _until(lambda: self._scene.unanswered > unanswered)
+        await _until(lambda: self._scene.unanswered > unanswered or bool(self._ring.ejected))
 
     # --- the acts
 
@@ -291,10 +325,11 @@ class _Stage:
             "dropped it."
         )
 
-    async def kill_and_ask(self) -> None:
+    async def kill_and_call(self) -> None:
         seconds = await self._kill("web-2")
         self._notes.append(
-            f"With `ring.refresh_soon()` after a refused connection, it took {seconds:.2f} s."
+            "With `ring.call`, which goes on with the next pod and asks DNS, the requests of a dead pod "
+            f"are answered all the same; it left the ring after {seconds:.2f} s."
         )
 
     async def _kill(self, name: str) -> float:
@@ -370,20 +405,20 @@ class _Part:
         title: What it is called.
         play: What happens in it.
         deadly: Whether a pod is down in it.
-        asks: Whether clients call `Ring.refresh` when a pod does not answer.
+        calls: Whether clients use `Ring.call`, which goes on with the next pod.
     """
 
     title: str
     play: Callable[[_Stage], Awaitable[None]]
     deadly: bool = False
-    asks: bool = False
+    calls: bool = False
 
 
 _ACTS = (
     _Part("steady", _Stage.steady),
     _Part("a pod joins", _Stage.add),
     _Part("a pod dies", _Stage.kill_and_wait, deadly=True),
-    _Part("a pod dies; refresh", _Stage.kill_and_ask, deadly=True, asks=True),
-    _Part("a pod restarts", _Stage.restart, deadly=True, asks=True),
+    _Part("a pod dies; call", _Stage.kill_and_call, deadly=True, calls=True),
+    _Part("a pod restarts; call", _Stage.restart, deadly=True, calls=True),
     _Part("DNS is down", _Stage.outage),
 )

@@ -18,7 +18,7 @@ from anyio.abc import SocketStream, TaskStatus
 from knet import Endpoint
 from knet.testing import Pod
 
-__all__ = ["PORT", "Fleet", "ask", "short"]
+__all__ = ["PORT", "Fleet", "ask", "fetch", "short"]
 
 PORT: Final = "http"
 
@@ -149,22 +149,30 @@ async def ask(endpoint: Endpoint, key: str) -> str | None:
     """
     Send one request for *key* to *endpoint*; return the name of the pod that answered, if any did.
     """
-    if endpoint.port is None:
+    try:
+        return await fetch(endpoint, key)
+    except (*_TROUBLE, EOFError):
         return None
+
+
+async def fetch(endpoint: Endpoint, key: str) -> str:
+    """
+    Send one request for *key* to *endpoint*; return the name of the pod that answered.
+
+    Raises:
+        OSError, EOFError: None did, and how; or as anyio calls it.
+    """
     request = f"GET /{key} HTTP/1.1\r\nHost: {endpoint.name}\r\nConnection: close\r\n\r\n"
     reply = b""
-    try:
-        with anyio.fail_after(_PATIENCE):
-            async with await anyio.connect_tcp(endpoint.address, endpoint.port) as stream:
-                await stream.send(request.encode())
-                while len(reply) < _MAX_REPLY:
-                    try:
-                        reply += await stream.receive()
-                    except anyio.EndOfStream:
-                        break
-    except _TROUBLE:
-        return None
+    with anyio.fail_after(_PATIENCE):
+        async with await anyio.connect_tcp(endpoint.address, endpoint.port or 0) as stream:
+            await stream.send(request.encode())
+            while len(reply) < _MAX_REPLY:
+                try:
+                    reply += await stream.receive()
+                except anyio.EndOfStream:
+                    break
     head, _, body = reply.partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200 "):
-        return None
-    return body.decode("ascii", "replace") or None
+    if not head.startswith(b"HTTP/1.1 200 ") or not body:
+        raise EOFError(f"{endpoint} broke off its answer")
+    return body.decode("ascii", "replace")

@@ -36,6 +36,7 @@ class Act:
         wrong: How many requests another pod than the picked one answered.
         failed_gets: How many times `Ring.get` raised.
         deadly: Whether a pod was down in it, so that requests may have gone unanswered.
+        cured: Whether clients went on with the next pod, so that none may have.
         trouble: What did not happen in time, or `None`.
     """
 
@@ -49,6 +50,7 @@ class Act:
     wrong: int = 0
     failed_gets: int = 0
     deadly: bool = False
+    cured: bool = False
     trouble: str | None = None
 
     @property
@@ -110,6 +112,8 @@ def _reasons(act: Act) -> Iterable[str]:
         yield "no request was answered"
     if act.unanswered and not act.deadly:
         yield f"{act.unanswered} requests went unanswered while every pod was up"
+    if act.unanswered and act.cured:
+        yield f"{act.unanswered} requests went unanswered although another pod could be asked"
     strangers = set(act.after.values()) - act.pods_after
     if strangers:
         yield f"keys belong to pods that are gone: {', '.join(sorted(strangers))}"
