@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     __version__: str
 
+    from knet import hashring as hashring
+    from knet import keys as keys
+    from knet import resolver as resolver
     from knet.answer import Answer, Gap
     from knet.belief import RefreshPolicy, State
     from knet.endpoint import Endpoint
     from knet.errors import (
         AnswerTooLarge,
         ConfigError,
+        KeyMoved,
         KnetError,
         MalformedAnswer,
         NameNotFound,
@@ -57,6 +61,7 @@ __all__ = [
     "Family",
     "Gap",
     "HashRing",
+    "KeyMoved",
     "KeySpace",
     "KnetError",
     "MalformedAnswer",
@@ -99,6 +104,7 @@ _HOMES = {
     "Endpoint": "knet.endpoint",
     "AnswerTooLarge": "knet.errors",
     "ConfigError": "knet.errors",
+    "KeyMoved": "knet.errors",
     "KnetError": "knet.errors",
     "MalformedAnswer": "knet.errors",
     "NameNotFound": "knet.errors",
@@ -138,7 +144,7 @@ _HOMES = {
 }
 
 # What `import knet` is enough for; the other packages are imported by name.
-_PACKAGES = ("hashring", "resolver")
+_PACKAGES = ("hashring", "keys", "resolver")
 
 
 if not TYPE_CHECKING:  # they would take every name for an object

@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "AnswerTooLarge",
     "ConfigError",
+    "KeyMoved",
     "KnetError",
     "MalformedAnswer",
     "NameNotFound",
@@ -43,6 +44,28 @@ class NoEndpoints(KnetError, LookupError):
     """
     Raised when a key is asked for and there is no member to give it to.
     """
+
+
+class KeyMoved(KnetError):
+    """
+    Raised when a key is to be held, or is held, that belongs to another pod.
+
+    Attributes:
+        key: Which.
+        to: Who has it, or `None`: nobody.
+    """
+
+    def __init__(self, message: str, *, key: str | bytes = "", to: object = None) -> None:
+        super().__init__(message)
+        self.key = key
+        self.to = to
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _key_moved, (str(self), self.key, self.to)
+
+
+def _key_moved(message: str, key: str | bytes, to: object) -> KeyMoved:
+    return KeyMoved(message, key=key, to=to)
 
 
 class RingNotReady(KnetError, RuntimeError):

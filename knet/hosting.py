@@ -18,13 +18,15 @@ import os
 import sys
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from types import TracebackType
+from typing import Any, Protocol
 
 import anyio
 from anyio.lowlevel import current_token
 
 __all__ = [
     "HostedTask",
+    "Interrupt",
     "Lasting",
     "call_later",
     "caller_here",
@@ -93,6 +95,68 @@ class HostedTask:
         Wait until it has ended, however the caller is cancelled meanwhile.
         """
         await wait_in_full(self._finished)
+
+
+class Interrupt:
+    """
+    A block of this task that can be cancelled once, by whoever is on this event loop.
+
+    A scope of anyio cancels again and again until its block has ended, which burns a core where a native
+    `asyncio.TaskGroup` in it takes its time to drain. On asyncio this cancels the task natively, once, as
+    `asyncio.timeout` does.
+    """
+
+    __slots__ = ("_cancelling", "_is_cancelled", "_scope", "_task", "_task_id")
+
+    def __init__(self) -> None:
+        self._is_cancelled = False
+        self._task: asyncio.Task[Any] | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._task_id = anyio.get_current_task().id
+        if isinstance(current_token().native_token, asyncio.AbstractEventLoop):
+            self._task = asyncio.current_task()
+            assert self._task is not None
+            self._cancelling = self._task.cancelling()
+        else:
+            self._scope = anyio.CancelScope()
+            self._scope.__enter__()
+
+    def cancel(self) -> None:
+        """
+        Cancel what is in the block.
+        """
+        if self._is_cancelled:
+            return
+        self._is_cancelled = True
+        if self._task is not None:
+            self._task.cancel()
+        elif self._scope is not None:
+            self._scope.cancel()
+
+    def is_here(self) -> bool:
+        """
+        Is this the task that began it?
+        """
+        return anyio.get_current_task().id == self._task_id
+
+    def leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        """
+        End the block; return whether its cancellation ended it, and only that.
+        """
+        if self._scope is not None:
+            return bool(self._scope.__exit__(kind, error, traceback)) and error is not None
+        task = self._task
+        assert task is not None
+        if not self._is_cancelled:
+            return False
+        # Somebody else may have cancelled the task as well.
+        is_alone = task.uncancel() <= self._cancelling
+        return isinstance(error, asyncio.CancelledError) and is_alone
 
 
 def call_later(seconds: float, function: Callable[[], None]) -> Callable[[], object]:

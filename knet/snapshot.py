@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, final
 
 from knet.endpoint import Endpoint
-from knet.errors import NoEndpoints
+from knet.errors import ConfigError, NoEndpoints
 from knet.hashring import HashRing, Placement, hash_key
 from knet.hashring.base import BasePlacement, owners
 from knet.hashring.hash_ring import shift_of
+from knet.hashring.placement import key_list
 from knet.pods import by_name, differing, find
 
 __all__ = ["Change", "KeySpace", "Snapshot"]
@@ -183,9 +184,16 @@ class Change:
         removed: The endpoints that only *before* had, sorted.
     """
 
-    __slots__ = ("_moved", "added", "after", "before", "removed")
+    __slots__ = ("_me", "_moved", "added", "after", "before", "removed")
 
-    def __init__(self, before: Snapshot, after: Snapshot) -> None:
+    def __init__(
+        self,
+        before: Snapshot,
+        after: Snapshot,
+        *,
+        me: tuple[Endpoint | None, Endpoint | None] | None = None,
+    ) -> None:
+        self._me = me
         self.before = before
         self.after = after
         removed, added = differing(before.endpoints, after.endpoints)
@@ -205,23 +213,47 @@ class Change:
             self._moved = sum(map(operator.is_not, old, new)) / len(old)
         return self._moved
 
-    def gained(self, endpoint: Endpoint) -> KeySpace:
+    def gained(self, endpoint: Endpoint | None = None) -> KeySpace:
         """
         Return the keys that *endpoint* has now and did not have before.
 
         Endpoints are the same if name, address and port are: a pod that came back with another
         address is another one.
 
+        Args:
+            endpoint: `None`: this pod, as it is now, of a change of a ring that knows `me`.
+
         Raises:
+            ConfigError: It is `None`, and the ring was not told who it is.
             TypeError: It is no `Endpoint`; `Snapshot.find` returns the one of a name or an address.
         """
-        return KeySpace(endpoint, to=self.after, not_of=self.before)
+        mine = self._mine(endpoint, 1)
+        return KeySpace(mine, to=self.after, not_of=self.before)
 
-    def lost(self, endpoint: Endpoint) -> KeySpace:
+    def lost(self, endpoint: Endpoint | None = None) -> KeySpace:
         """
-        Return the keys that *endpoint* had before and no longer has.
+        Return the keys that *endpoint* had before and no longer has; all of them, if it has left.
+
+        Args:
+            endpoint: `None`: this pod, as it was before.
         """
-        return KeySpace(endpoint, to=self.before, not_of=self.after)
+        mine = self._mine(endpoint, 0)
+        return KeySpace(mine, to=self.before, not_of=self.after)
+
+    def _mine(self, endpoint: Endpoint | None, when: int) -> Endpoint | None:
+        if endpoint is not None:
+            if not isinstance(endpoint, Endpoint):
+                raise TypeError(
+                    f"an Endpoint has keys, not a {type(endpoint).__name__}: "
+                    "`snapshot.find(text)` returns the endpoint of a name or an address"
+                )
+            return endpoint
+        if self._me is None:
+            raise ConfigError(
+                "this change does not know whose keys are meant: name an endpoint, or write "
+                "Ring(..., me=knet.this_pod)"
+            )
+        return self._me[when]
 
     def __repr__(self) -> str:
         return (
@@ -243,17 +275,12 @@ class KeySpace:
         True
 
     Attributes:
-        endpoint: Whose keys they are, or were.
+        endpoint: Whose keys they are, or were; `None`: of this pod, which was not among them.
     """
 
     __slots__ = ("_share", "_whose", "_whose_not", "endpoint")
 
-    def __init__(self, endpoint: Endpoint, *, to: Snapshot, not_of: Snapshot) -> None:
-        if not isinstance(endpoint, Endpoint):
-            raise TypeError(
-                f"an Endpoint has keys, not a {type(endpoint).__name__}: "
-                "`snapshot.find(text)` returns the endpoint of a name or an address"
-            )
+    def __init__(self, endpoint: Endpoint | None, *, to: Snapshot, not_of: Snapshot) -> None:
         self.endpoint = endpoint
         self._whose = to
         self._whose_not = not_of
@@ -263,6 +290,55 @@ class KeySpace:
         return _has(self._whose, key, self.endpoint) and not _has(
             self._whose_not, key, self.endpoint
         )
+
+    def filter(self, keys: Iterable[str | bytes]) -> list[str | bytes]:
+        """
+        Return those of *keys* that are in it, in their order: about as fast as `get_many`, twice.
+
+            for key in change.lost(me).filter(my_rooms): ...
+        """
+        keys = list(key_list(keys))
+        whose, whose_not = _owners_of(self._whose, keys), _owners_of(self._whose_not, keys)
+        mine = _itself(self._whose, self.endpoint)
+        still = _itself(self._whose_not, self.endpoint)
+        if mine is None:
+            return []
+        # By identity: to compare endpoints by value takes longer than to find them.
+        return [
+            key
+            for key, owner, other in zip(keys, whose, whose_not, strict=True)
+            if (owner is mine or owner == mine)
+            and (other is None or (other is not still and other != mine))
+        ]
+
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """
+        Return which hashes its keys have, as ranges from the first to the last, in order.
+
+        For handing over by a scan of what is sorted by hash: a key is in it if
+        `knet.hashring.hash_key(key)` is in one of them. Hashes are in ``[0, 2**64)``.
+
+        Raises:
+            TypeError: The placement is no `HashRing`: its parts are no ranges of hashes.
+        """
+        for snapshot in (self._whose, self._whose_not):
+            if snapshot.endpoints and not snapshot.shift:
+                raise TypeError(
+                    f"only a HashRing has ranges of hashes, and this is a {type(snapshot.placement).__name__}"
+                )
+        whose, whose_not = _owners(self._whose, self._whose_not)
+        mine = _itself(self._whose, self.endpoint)
+        shift = shift_of(len(whose)) if len(whose) > 1 else 64
+        found: list[tuple[int, int]] = []
+        if mine is None:
+            return ()
+        for slot, (owner, other) in enumerate(zip(whose, whose_not, strict=True)):
+            if owner is mine and other is not mine:
+                first, last = slot << shift, ((slot + 1) << shift) - 1
+                if found and found[-1][1] == first - 1:
+                    first, _ = found.pop()
+                found.append((first, last))
+        return tuple(found)
 
     @property
     def share(self) -> float:
@@ -278,14 +354,29 @@ class KeySpace:
         return self._share
 
     def __repr__(self) -> str:
-        return f"<KeySpace of {self.endpoint.name} share={self.share:.4f}>"
+        whom = "nobody" if self.endpoint is None else self.endpoint.name
+        return f"<KeySpace of {whom} share={self.share:.4f}>"
 
 
-def _has(snapshot: Snapshot, key: str | bytes, endpoint: Endpoint) -> bool:
+def _has(snapshot: Snapshot, key: str | bytes, endpoint: Endpoint | None) -> bool:
     try:
         return snapshot.get(key) == endpoint
     except NoEndpoints:
         return False
+
+
+def _owners_of(snapshot: Snapshot, keys: Sequence[str | bytes]) -> Sequence[Endpoint | None]:
+    try:
+        return snapshot.get_many(keys)
+    except NoEndpoints:
+        return [None] * len(keys)
+
+
+def _itself(snapshot: Snapshot, endpoint: Endpoint | None) -> Endpoint | None:
+    """
+    Return the object that *snapshot* has for *endpoint*.
+    """
+    return next((e for e in snapshot.endpoints if e == endpoint), None)
 
 
 def _owners(

@@ -5,6 +5,8 @@ Snapshots are whole and frozen; changes say what moved.
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
 import pickle
 import pydoc
 from collections.abc import Iterable, Iterator
@@ -14,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knet import Change, Endpoint, NoEndpoints, Snapshot
-from knet.hashring import HashRing
+from knet import Change, ConfigError, Endpoint, NoEndpoints, Snapshot
+from knet.hashring import HashRing, Rendezvous, hash_key
 from tests.fakes import A, B, C, endpoints
 
 KEYS = [f"user-{i}" for i in range(2000)]
@@ -255,7 +257,66 @@ def test_an_endpoint_is_found_by_what_a_person_knows_of_it() -> None:
         found(pods[0])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", ["10.0.0.1:80", None, ("a", "10.0.0.1")])
+def test_the_keys_of_a_key_space_out_of_many() -> None:
+    """
+    As one by one, in their order; also where nobody is left, or nobody was.
+    """
+    pods = endpoints(5)
+    for before, after in ((pods[:4], pods), (pods, pods[:4]), ((), pods), (pods, ()), (pods, pods)):
+        for make in (HashRing, Rendezvous, functools.partial(HashRing, slots=256)):
+            change = Change(
+                Snapshot(make(before)),
+                Snapshot(make(after)),
+            )
+            for whose in pods:
+                for space in (change.gained(whose), change.lost(whose)):
+                    assert space.filter(KEYS) == [key for key in KEYS if key in space]
+    with pytest.raises(TypeError):
+        snapshot(*pods).diff(snapshot()).gained(pods[0]).filter("user-42")
+
+
+def test_the_hashes_of_a_key_space_as_ranges() -> None:
+    """
+    Exactly: each key is in one of them if it is in the space, and their sum is its share.
+    """
+    pods = endpoints(5)
+    for before, after in ((pods[:4], pods), (pods, pods[:4]), ((), pods[:1]), (pods, pods)):
+        change = Change(snapshot(*before), snapshot(*after))
+        for whose in pods:
+            for space in (change.gained(whose), change.lost(whose)):
+                ranges = space.ranges()
+                assert list(ranges) == sorted(ranges)
+                assert all(a[1] + 1 < b[0] for a, b in itertools.pairwise(ranges))
+                total = sum(last - first + 1 for first, last in ranges)
+                assert total / 2**64 == pytest.approx(space.share)
+                for key in KEYS:
+                    h = hash_key(key)
+                    assert any(first <= h <= last for first, last in ranges) == (key in space)
+    with pytest.raises(TypeError, match="only a HashRing has ranges of hashes"):
+        Change(Snapshot(Rendezvous(pods)), Snapshot(Rendezvous(pods))).lost(pods[0]).ranges()
+
+
+def test_a_change_may_know_this_pod() -> None:
+    """
+    The change in which it is gone loses everything.
+    """
+    one, two = endpoints(2)
+    change = Change(snapshot(one, two), snapshot(two), me=(one, None))
+    assert change.lost().filter(KEYS) == change.lost(one).filter(KEYS) != []
+    assert change.gained().filter(KEYS) == []
+    assert change.gained().share == 0
+    assert change.gained().ranges() == ()
+    assert "user-42" not in change.gained()
+    assert repr(change.gained()).startswith("<KeySpace of nobody")
+    for ask in (
+        Change(snapshot(one), snapshot(two)).lost,
+        snapshot(one).diff(snapshot(two)).gained,
+    ):
+        with pytest.raises(ConfigError, match=r"me=knet\.this_pod"):
+            ask()
+
+
+@pytest.mark.parametrize("wrong", ["10.0.0.1:80", ("a", "10.0.0.1")])
 def test_only_an_endpoint_gains_or_loses_keys(wrong: Any) -> None:
     """
     A text would have no keys, silently.

@@ -647,8 +647,15 @@ class Life:
         """
         Return who this program is in the snapshot that stands, if it is one of them.
         """
-        snapshot, myself = self.standing.snapshot, self._myself
-        if snapshot is None or myself is None:
+        snapshot = self.standing.snapshot
+        return None if snapshot is None else self.me_in(snapshot)
+
+    def me_in(self, snapshot: Snapshot) -> Endpoint | None:
+        """
+        Return who this program is in *snapshot*.
+        """
+        myself = self._myself
+        if myself is None:
             return None
         seen, found = self._me_in
         if seen is not snapshot:

@@ -29,6 +29,7 @@ from knet.promise import Promise
 from knet.question import Family, Protocol, Question, shown
 from knet.resolver import Resolver, StaticResolver
 from knet.ring.life import Life
+from knet.ring.owning import Held, Owning, WhileMine
 from knet.ring.serving import (
     Acquired,
     Attempts,
@@ -98,7 +99,7 @@ class Ring:
         TypeError: An argument has the wrong type.
     """
 
-    __slots__ = ("__weakref__", "_life", "_question", "_serving", "_task")
+    __slots__ = ("__weakref__", "_life", "_owning", "_question", "_serving", "_task")
 
     def __init__(
         self,
@@ -148,6 +149,7 @@ class Ring:
         if not isinstance(ejection, EjectionPolicy):
             raise TypeError(f"ejection must be an EjectionPolicy, not {type(ejection).__name__}")
         self._serving = Serving(question, ejection)
+        self._owning = Owning(question)
         self._life = Life(
             question,
             source,
@@ -158,9 +160,14 @@ class Ring:
             start_timeout,
             may_be_empty=me is not None if require_endpoints is None else not require_endpoints,
             me=me,
-            follow=self._serving.follow,
+            follow=self._follow,
         )
+        self._owning.life = self._life
         self._task: HostedTask | None = None
+
+    def _follow(self, snapshot: Snapshot | None, *, here: bool) -> None:
+        self._serving.follow(snapshot, here=here)
+        self._owning.follow(snapshot, here=here, now=self._serving.clock())
 
     @classmethod
     def static(
@@ -459,6 +466,62 @@ class Ring:
         except NoEndpoints:
             return False
 
+    def while_mine(self, key: str | bytes, *, grace: float = 0.0) -> WhileMine:
+        """
+        Run a block for as long as *key* belongs to this program.
+
+            async with ring.while_mine("room-42", grace=5) as held:
+                await serve_room(held.lost)
+
+        When the key moves away, `held.lost` is set; *grace* seconds later the block is cancelled, and
+        then `KeyMoved` leaves. A block that ends by itself meanwhile has not failed, and its own exception
+        goes before. Not around a `yield`: that is what `hold` is for. Eventual, and no lock: for as long as
+        news takes, two pods may both be in their blocks.
+
+        Args:
+            key: As for `get`.
+            grace: Seconds for the block to end by itself, once `held.lost` is set.
+
+        Raises:
+            KeyMoved: The key belongs to another pod, at entry or from then on; `.to` says to whom.
+            RingClosed: The ring has ended, at entry or from then on.
+            ConfigError: The ring was not told who it is by *me*; or *grace* is below 0.
+        """
+        return WhileMine(self._owning, key, grace)
+
+    def hold(self, key: str | bytes) -> Held:
+        """
+        Hold *key* without being cancelled: for generators, streams, and loops of one's own.
+
+            held = ring.hold("room-42")  # KeyMoved: answer 421, before the response begins
+            with held:
+                while not held.lost.is_set():
+                    yield await held.wait_for(queue.get)
+
+        Raises:
+            KeyMoved: The key belongs to another pod, at this call or at entry.
+            RingNotReady: There is no snapshot yet.
+            RingClosed: The ring has ended.
+            ConfigError: The ring was not told who it is by *me*.
+        """
+        if self._life.has_me:
+            _ = self.snapshot
+        return self._owning.hold(key)
+
+    def previous_owners(self, key: str | bytes, *, within: float = 60.0) -> tuple[Endpoint, ...]:
+        """
+        Return who had *key* before who has it now, latest first and each once: whom to ask for its state.
+
+        Out of the last 8 snapshots, and of the last minute at most. In a rolling update the snapshot
+        before may name the new owner itself, so that one look back is not enough.
+
+        Args:
+            key: As for `get`.
+            within: Seconds since when it ended to have it, at most.
+        """
+        _ = self.snapshot
+        return self._owning.previous_owners(key, within, self._serving.clock())
+
     # --- what it knows
 
     @property
@@ -707,4 +770,6 @@ class _Changes(AsyncIterator[Change]):
             if self._seen is None:
                 raise StopAsyncIteration
             if before is not None:
-                return Change(before, self._seen)
+                life = self._life
+                me = (life.me_in(before), life.me_in(self._seen)) if life.has_me else None
+                return Change(before, self._seen, me=me)

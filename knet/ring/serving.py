@@ -398,7 +398,7 @@ class Attempts:
             self._give_back(pod)
         if self._scope is not None:
             scope, self._scope = self._scope, None
-            if scope.__exit__(kind, error, traceback):
+            if scope.__exit__(kind, error, traceback) and error is not None:
                 self._has_ended = True
                 late = TimeoutError(
                     f"not served within {self._options.total:g} s; the last pod asked was {pod}"

@@ -208,6 +208,11 @@ async def test_total_bounds_all_rounds_together() -> None:
         # It counts for nobody.
         assert list(ring.ejected) == [first]
         assert ring.stats().in_flight == 0
+        # And who is served in time is served.
+        assert await ring.call("user-42", Pods().serve, total=2)
+        async for attempt in ring.attempts("user-42", total=2):
+            with attempt:
+                await anyio.sleep(1)
 
 
 async def test_a_function_that_returns_nothing_to_await_is_a_type_error() -> None:
