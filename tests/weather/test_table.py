@@ -44,6 +44,7 @@ START_TIMEOUT = default(knet.Ring, "start_timeout")
 # What Kubernetes, DNS and the README's own measurement say: not knet's numbers.
 TCP_PORT, LARGEST_KIB, NODE_GIVEN_UP = 53, 64, 53
 SECOND_CHOICE = 2  # get_n(key, 2)
+EJECTED = knet.EjectionPolicy().base
 SAMPLED = (8, 20, 4)  # `tests.belief.worlds` measures it
 
 # All numbers of each row that has any, in order; of a row of both tables, first those of the README.
@@ -55,7 +56,7 @@ README_NUMBERS: dict[str, list[float]] = {
     "A node dies": [NODE_GIVEN_UP],
     "The answer does not fit in UDP": [TCP_PORT, LARGEST_KIB],
     "The first lookup fails": [START_TIMEOUT],
-    "A pod refuses your connection": [SECOND_CHOICE],
+    "A pod refuses your connection": [EJECTED],
 }
 NUMBERS: dict[str, list[float]] = {
     "A pod becomes ready": [LATE],
@@ -66,7 +67,9 @@ NUMBERS: dict[str, list[float]] = {
     "A pod of a Deployment restarts": [7],
     "A node dies": [SECOND_CHOICE],
     "The Service is scaled to zero": [POLICY.empty_hold, LATE],
-    "A pod refuses your connection": [POLICY.min_interval, POLICY.confirm * POLICY.min_interval],
+    "A pod refuses your connection": [
+        *(EJECTED, POLICY.min_interval, POLICY.confirm * POLICY.min_interval),
+    ],
     "The first lookup fails": [START_TIMEOUT],
     "SERVFAIL": [POLICY.max_retry],
     "REFUSED": [POLICY.max_retry],
