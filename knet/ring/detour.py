@@ -12,6 +12,7 @@ from itertools import islice
 
 from knet.endpoint import Endpoint
 from knet.hashring import HashRing
+from knet.hashring.hashing import xxh64
 from knet.hashring.placement import key_list
 from knet.hashring.steps import Steps
 from knet.snapshot import Snapshot
@@ -60,6 +61,11 @@ class Detour:
         """
         Return the first endpoint of the walk that is not out.
         """
+        if self.shift:
+            try:
+                return self.table[xxh64(key.encode()) >> self.shift]  # type: ignore[union-attr]
+            except (AttributeError, UnicodeEncodeError):
+                pass
         first = self.snapshot.get(key)
         if first not in self.out:
             return first

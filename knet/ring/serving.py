@@ -446,7 +446,9 @@ class Attempts:
         if self._options.total is not None:
             self._deadline = serving.clock() + self._options.total
         try:
-            if serving.is_troubled or self._options.bound is not None:
+            if self._options.bound is not None or (
+                serving.is_troubled and serving.ejections.has_trials
+            ):
                 self._pods = self._preferred(picks)
                 self._has_all = True
             else:

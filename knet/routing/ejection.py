@@ -149,6 +149,13 @@ class Ejections:
             return True
         return record.trial_at is not None and now - record.trial_at < self._policy.base
 
+    @property
+    def has_trials(self) -> bool:
+        """
+        Is anybody being tried by an attempt?
+        """
+        return any(record.trial_at is not None for record in self._records.values())
+
     def begin(self, endpoint: Endpoint, now: float) -> bool:
         """
         Note that an attempt begins; return whether it is the trial of a pod that was out.
