@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         ServerUnreachable,
     )
     from knet.hashring import HashRing
+    from knet.pool import Pool
     from knet.question import Family, Protocol, Question
     from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
     from knet.ring import Ring, RingStats
@@ -68,6 +69,7 @@ __all__ = [
     "NameNotFound",
     "NoData",
     "NoEndpoints",
+    "Pool",
     "Protocol",
     "QueryRefused",
     "Question",
@@ -120,6 +122,7 @@ _HOMES = {
     "ServerFailure": "knet.errors",
     "ServerUnreachable": "knet.errors",
     "HashRing": "knet.hashring",
+    "Pool": "knet.pool",
     "Family": "knet.question",
     "Protocol": "knet.question",
     "Question": "knet.question",

@@ -54,8 +54,11 @@ class HostedTask:
         self._finished = anyio.Event()
         self._on_end: Callable[[], None] | None = on_end
 
+        self._scope = scope = anyio.CancelScope()
+
         async def work() -> None:
-            await function()
+            with scope:
+                await function()
 
         loop = current_token().native_token
         if isinstance(loop, asyncio.AbstractEventLoop):
@@ -89,6 +92,12 @@ class HostedTask:
         if on_end is not None:
             on_end()
         self._finished.set()
+
+    def cancel(self) -> None:
+        """
+        Cancel it.
+        """
+        self._scope.cancel()
 
     async def join(self) -> None:
         """

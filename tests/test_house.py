@@ -40,6 +40,7 @@ ROOMS = [
     "knet.sources",
     "knet.routing",
     "knet.ring",
+    "knet.pool",
     "knet.keys",
     "knet",
     "knet.testing",

@@ -309,10 +309,16 @@ class Attempts:
             error: What is raised where no pod is left.
             eject: Whether the pod is ejected.
         """
+        self.accept(error, eject=eject)
+        raise error
+
+    def accept(self, error: BaseException, *, eject: bool = False) -> None:
+        """
+        Take *error*, which is about to leave this round, as accepted: `next` without raising it.
+        """
         if self._pod is None:
             raise RingMisused("next() belongs inside of a round")
         self._next = error, eject
-        raise error
 
     def succeeded(self) -> None:
         """
