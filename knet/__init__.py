@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     __version__: str
 
+    from knet import blocking as blocking
     from knet import hashring as hashring
     from knet import keys as keys
     from knet import resolver as resolver
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from knet.pool import Pool
     from knet.question import Family, Protocol, Question
     from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
-    from knet.ring import Ring, RingStats
+    from knet.ring import Ring, RingOptions, RingStats
     from knet.routing import Bound, EjectionPolicy, may_repeat, never_sent, unreachable
     from knet.snapshot import Change, KeySpace, Snapshot
     from knet.sources import Asked, ResolverProtocol
@@ -83,6 +84,7 @@ __all__ = [
     "RingClosed",
     "RingMisused",
     "RingNotReady",
+    "RingOptions",
     "RingStats",
     "ServerFailure",
     "ServerUnreachable",
@@ -131,6 +133,7 @@ _HOMES = {
     "lookup_host": "knet.resolver",
     "lookup_srv": "knet.resolver",
     "Ring": "knet.ring",
+    "RingOptions": "knet.ring",
     "RingStats": "knet.ring",
     "Bound": "knet.routing",
     "EjectionPolicy": "knet.routing",
@@ -147,7 +150,7 @@ _HOMES = {
 }
 
 # What `import knet` is enough for; the other packages are imported by name.
-_PACKAGES = ("hashring", "keys", "resolver")
+_PACKAGES = ("blocking", "hashring", "keys", "resolver")
 
 
 if not TYPE_CHECKING:  # they would take every name for an object

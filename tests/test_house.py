@@ -41,6 +41,7 @@ ROOMS = [
     "knet.routing",
     "knet.ring",
     "knet.pool",
+    "knet.blocking",
     "knet.keys",
     "knet",
     "knet.testing",
@@ -80,7 +81,8 @@ INSIDE = {
         *("policy", "pace", "age", "family", "absence", "disputes", "samples", "decide"),
     ],
     "knet.ring": [
-        *("words", "standing", "sharing", "life", "detour", "serving", "owning", "ring"),
+        *("words", "standing", "sharing", "life", "detour", "serving", "owning"),
+        *("options", "ring"),
     ],
 }
 RULES = ["pace", "age", "family", "absence", "disputes", "samples"]

@@ -68,7 +68,8 @@ def opening(shape: str, log: list[str]) -> Callable[[Endpoint], Any]:
             client = Client(pod, log)
             yield client
             tasks.cancel_scope.cancel()
-        await client.aclose()
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
 
     return {"client": plain, "awaitable": awaitable, "context manager": manager}[shape]
 
@@ -209,11 +210,11 @@ async def test_an_open_that_hangs_ends_with_the_pool_or_with_total() -> None:
         await anyio.sleep(3600)
         return Client(pod, [])
 
+    ends: list[BaseException] = []
     async with ring:
         async with anyio.create_task_group() as tasks:
             pool = Pool(ring, connect)
             await pool.__aenter__()
-            ends: list[BaseException] = []
 
             async def ask() -> None:
                 try:

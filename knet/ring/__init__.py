@@ -4,7 +4,8 @@ The ring: a snapshot of the pods behind a service, kept fresh in the background.
 
 from __future__ import annotations
 
+from knet.ring.options import RingOptions
 from knet.ring.ring import Ring
 from knet.ring.standing import RingStats
 
-__all__ = ["Ring", "RingStats"]
+__all__ = ["Ring", "RingOptions", "RingStats"]

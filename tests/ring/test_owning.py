@@ -108,7 +108,7 @@ async def test_the_own_exception_of_a_block_goes_before() -> None:
                         await anyio.sleep(3600)
                     except BaseException:
                         raise LookupError("a bug") from None
-        assert "belongs to" in caught.value.__notes__[0]
+            assert "belongs to" in caught.value.__notes__[0]
         with pytest.raises(LookupError) as caught:
             async with ring.while_mine(KEPT[0]):
                 raise LookupError
@@ -216,7 +216,7 @@ async def test_waiting_for_an_event_or_for_the_key_to_go() -> None:
                 tasks.start_soon(move, ring, resolver)
                 with pytest.raises(KeyMoved) as caught:
                     await held.wait_for(receive.receive)
-            assert caught.value.to == LATER
+                assert caught.value.to == LATER
             with pytest.raises(KeyMoved):
                 await held.wait_for(receive.receive)
         # An error of its own leaves as itself.
