@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from knet.pool import Pool
     from knet.question import Family, Protocol, Question
     from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
-    from knet.ring import Ring, RingOptions, RingStats
+    from knet.ring import Held, Ring, RingOptions, RingStats
     from knet.routing import Bound, EjectionPolicy, may_repeat, never_sent, unreachable
     from knet.snapshot import Change, KeySpace, Snapshot
     from knet.sources import Asked, ResolverProtocol
@@ -63,6 +63,7 @@ __all__ = [
     "Family",
     "Gap",
     "HashRing",
+    "Held",
     "KeyMoved",
     "KeySpace",
     "KnetError",
@@ -133,6 +134,7 @@ _HOMES = {
     "lookup_host": "knet.resolver",
     "lookup_srv": "knet.resolver",
     "Ring": "knet.ring",
+    "Held": "knet.ring",
     "RingOptions": "knet.ring",
     "RingStats": "knet.ring",
     "Bound": "knet.routing",

@@ -5,7 +5,8 @@ The ring: a snapshot of the pods behind a service, kept fresh in the background.
 from __future__ import annotations
 
 from knet.ring.options import RingOptions
+from knet.ring.owning import Held
 from knet.ring.ring import Ring
 from knet.ring.standing import RingStats
 
-__all__ = ["Ring", "RingOptions", "RingStats"]
+__all__ = ["Held", "Ring", "RingOptions", "RingStats"]

@@ -8,21 +8,22 @@ takes, two pods may both hold a key.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Self, TypeVar, final
+from typing import Any, Self, TypeVar, final
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError, KeyMoved, NoEndpoints, RingClosed, RingMisused
+from knet.hashring.placement import key_list
 from knet.hosting import HostedTask, Interrupt, call_later
 from knet.question import Question
 from knet.ring.life import Life
 from knet.snapshot import Snapshot
 
-__all__ = ["Held", "Owning", "WhileMine"]
+__all__ = ["Held", "Owning", "WhileMine", "own"]
 
 T = TypeVar("T")
 
@@ -40,7 +41,16 @@ class Owning:
     The keys that are held of one ring, and who had them before.
     """
 
-    __slots__ = ("_held", "_past", "_question", "_snapshot", "_telling", "life")
+    __slots__ = (
+        "_held",
+        "_past",
+        "_question",
+        "_snapshot",
+        "_telling",
+        "_waiting",
+        "has_let_go",
+        "life",
+    )
 
     def __init__(self, question: Question) -> None:
         self.life: Life
@@ -50,6 +60,51 @@ class Owning:
         # Those before, latest last, and when each of them ended.
         self._past: deque[tuple[float, Snapshot]] = deque(maxlen=MOST_REMEMBERED)
         self._telling: HostedTask | None = None
+        # Who waits for another snapshot, or for nothing to be this pod's any more.
+        self._waiting = anyio.Event()
+        self.has_let_go = False
+
+    def let_go(self) -> None:
+        """
+        Own nothing any more, and tell who holds something.
+        """
+        if self.has_let_go:
+            return
+        self.has_let_go = True
+        self._wake()
+        held = list(self._held.values())
+        if held:
+            self._tell_of(held, None)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, anyio.Event()
+        waiting.set()
+
+    @property
+    def news(self) -> anyio.Event:
+        """
+        What is set once another set of keys may be this pod's.
+        """
+        return self._waiting
+
+    @property
+    def is_over(self) -> bool:
+        """
+        Will nothing ever be this pod's again?
+        """
+        return self.has_let_go or self.life.has_ended
+
+    def mine(self, keys: tuple[str | bytes, ...]) -> list[str | bytes]:
+        """
+        Return which of *keys* are this pod's.
+        """
+        snapshot = self._snapshot
+        if self.is_over or snapshot is None:
+            return []
+        me = self.life.me_in(snapshot)
+        if me is None:
+            return []
+        return [key for key, e in zip(keys, snapshot.get_many(keys), strict=True) if e is me]
 
     def follow(self, snapshot: Snapshot | None, *, here: bool, now: float) -> None:
         """
@@ -62,9 +117,13 @@ class Owning:
             self._past.append((now, before))
         if snapshot is None:
             self._past.clear()
-        if not self._held or not here:
+        if not here:
             return
-        held = list(self._held.values())
+        self._wake()
+        if self._held:
+            self._tell_of(list(self._held.values()), snapshot)
+
+    def _tell_of(self, held: list[Held], snapshot: Snapshot | None) -> None:
         if len(held) <= _PER_SLICE:
             self._tell(held, snapshot)
         else:
@@ -89,7 +148,7 @@ class Owning:
             if not each.lost.is_set() and id(each) in self._held:
                 owner = _owner(snapshot, each.key)
                 if owner is None or owner is not me:
-                    each.lose(owner, has_ended=snapshot is None)
+                    each.lose(owner, has_ended=snapshot is None and not self.has_let_go)
 
     def previous_owners(self, key: str | bytes, within: float, now: float) -> tuple[Endpoint, ...]:
         """
@@ -129,6 +188,8 @@ class Owning:
         life.check_thread()
         snapshot = self._snapshot
         owner = _owner(snapshot, key)
+        if self.has_let_go:
+            raise moved(key, None)
         if owner is None or snapshot is None or owner is not life.me_in(snapshot):
             raise moved(key, owner)
 
@@ -300,6 +361,61 @@ class WhileMine:
 
     def __repr__(self) -> str:
         return f"<while {_shown(self._key)} is mine>"
+
+
+async def own(
+    owning: Owning,
+    keys: Iterable[str | bytes],
+    function: Callable[[Any, Held], Awaitable[object]],
+    grace: float,
+) -> None:
+    """
+    Run *function* for each of *keys* while it is this pod's; see `Ring.own`.
+    """
+    wanted = tuple(dict.fromkeys(key_list(keys)))
+    WhileMine(owning, "", grace)  # for what it refuses
+    await owning.life.first_snapshot()
+    running: set[str | bytes] = set()
+    failures: list[Exception] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def work(key: str | bytes) -> None:
+            try:
+                async with WhileMine(owning, key, grace) as held:
+                    await function(key, held)
+                    await held.lost.wait()  # it is done, and not to be begun again
+            except (KeyMoved, RingClosed):
+                pass
+            except Exception as error:  # noqa: BLE001 - raised below, without the group around it
+                failures.append(error)
+                tasks.cancel_scope.cancel()
+            finally:
+                running.discard(key)
+                ended.set()
+
+        while not owning.is_over:
+            ended, news = anyio.Event(), owning.news
+            for key in owning.mine(wanted):
+                if key not in running:
+                    running.add(key)
+                    tasks.start_soon(work, key)
+            await _first_of(news.wait, ended.wait)
+    if failures:
+        raise failures[0]
+
+
+async def _first_of(*functions: Callable[[], Awaitable[object]]) -> None:
+    """
+    Wait until one of *functions* is done.
+    """
+    async with anyio.create_task_group() as tasks:
+
+        async def wait(function: Callable[[], Awaitable[object]]) -> None:
+            await function()
+            tasks.cancel_scope.cancel()
+
+        for function in functions:
+            tasks.start_soon(wait, function)
 
 
 def _owner(snapshot: Snapshot | None, key: str | bytes) -> Endpoint | None:

@@ -29,7 +29,7 @@ from knet.promise import Promise
 from knet.question import Family, Protocol, Question, shown
 from knet.resolver import Resolver, StaticResolver
 from knet.ring.life import Life
-from knet.ring.owning import Held, Owning, WhileMine
+from knet.ring.owning import Held, Owning, WhileMine, own
 from knet.ring.serving import (
     Acquired,
     Attempts,
@@ -51,6 +51,7 @@ from knet.sources import Asked, ResolverProtocol, asking
 __all__ = ["Ring"]
 
 T = TypeVar("T")
+K = TypeVar("K", str, bytes)
 
 
 @final
@@ -462,7 +463,7 @@ class Ring:
             )
         snapshot, me = self.snapshot, self._life.me()
         try:
-            return snapshot.get(key) is me
+            return snapshot.get(key) is me and not self._owning.has_let_go
         except NoEndpoints:
             return False
 
@@ -507,6 +508,58 @@ class Ring:
         if self._life.has_me:
             _ = self.snapshot
         return self._owning.hold(key)
+
+    async def own(
+        self,
+        keys: Iterable[K],
+        function: Callable[[K, Held], Awaitable[object]],
+        *,
+        grace: float = 0.0,
+    ) -> None:
+        """
+        Run *function* for each of *keys* while it belongs to this program; return once nothing does for
+        good: the ring has ended, or `let_go` was called.
+
+            async def work(partition: str, held: Held) -> None: ...
+
+            await ring.own([f"partition-{n}" for n in range(64)], work, grace=20)
+
+        For each key that is or becomes this program's, *function* is called with it and what holds it, in a
+        `while_mine` block. When the key moves away and comes back, it is called again, after the call before
+        has ended. One that returns by itself is not called again while the key stays. An exception of one
+        ends all, and leaves as itself.
+
+        Args:
+            keys: All that there are, whosever they are; like partitions, and not like users.
+            function: Given a key and its `Held`; awaited.
+            grace: Seconds for it to end by itself, once `held.lost` is set.
+
+        Raises:
+            ConfigError: The ring was not told who it is by *me*; or *grace* is below 0.
+            RingNotReady: The ring was not started.
+            RingClosed: The ring was closed before.
+        """
+        self._life.check_running()
+        if not self._life.has_me:
+            raise ConfigError(
+                f"{self!r} does not know who it is: write Ring(..., me=knet.this_pod)"
+            )
+        await own(self._owning, keys, function, grace)
+
+    def let_go(self) -> None:
+        """
+        Own nothing any more, as before this program ends: for SIGTERM.
+
+        From now on `is_mine` is False and `held.lost` is set of whatever is held; blocks are cancelled after
+        their grace, and `own` returns. Others hear of it when this pod leaves the Service.
+
+        Raises:
+            RingNotReady: There is no snapshot yet.
+            RingClosed: The ring is closed.
+        """
+        _ = self.snapshot
+        self._life.check_thread()
+        self._owning.let_go()
 
     def previous_owners(self, key: str | bytes, *, within: float = 60.0) -> tuple[Endpoint, ...]:
         """

@@ -103,7 +103,7 @@ def never_sent(error: BaseException) -> bool:
     Is it certain that the pod has not seen the request for which a client raised *error*?
 
     True for a connection that could not be made, over sockets (as asyncio, anyio and trio wrap it) and
-    by httpx2, httpx, aiohttp, redis, requests and urllib3, and where a client's own pool was full. Of a
+    by httpx2, httpx, aiohttp, redis, requests, urllib3 and urllib, and where a client's own pool was full. Of a
     group each leaf must be proof. False for all else: also for any error of gRPC, whatever its status,
     and for a certificate that is not the service's.
     """
@@ -139,7 +139,10 @@ def may_repeat(error: BaseException) -> bool:
     names = _names(error)
     if names & (_OF_A_NAME | _ANSWERED) or _is_of_a_name(error):
         return False
-    return bool(names & (_BROKEN | _BROKEN_SOMEWHERE)) or _is_grpc_unavailable(error, names)
+    if names & (_BROKEN | _BROKEN_SOMEWHERE) or _is_grpc_unavailable(error, names):
+        return True
+    inner = _wrapped(error, names)
+    return inner is not None and may_repeat(inner)
 
 
 def unreachable(error: BaseException) -> Grade:
@@ -265,7 +268,7 @@ def _wrapped(error: BaseException, names: set[str]) -> BaseException | None:
     if "redis.ConnectionError" in names and error.__cause__ is None:
         # One that broke has a cause. A connect that failed has none, but a context.
         return error.__context__ if isinstance(error.__context__, OSError) else None
-    if "requests.ConnectionError" in names or "urllib3.MaxRetryError" in names:
+    if names & {"requests.ConnectionError", "urllib3.MaxRetryError", "urllib.URLError"}:
         links = iter(_chain(error))
         next(links)
         return next(links, None)

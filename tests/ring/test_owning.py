@@ -326,6 +326,87 @@ async def test_a_ring_that_does_not_know_who_it_is_holds_nothing() -> None:
         Ring("web.prod", me="10.0.0.1").hold("user-42")
 
 
+async def test_parts_are_worked_on_while_they_are_mine() -> None:
+    """
+    Begun and ended as keys come and go, and each of them once at a time.
+    """
+    parts = [f"part-{n}" for n in range(64)]
+    working: list[str] = []
+    begun: list[str] = []
+
+    async def work(part: str, held: Any) -> None:
+        assert part not in working
+        working.append(part)
+        begun.append(part)
+        try:
+            await held.lost.wait()
+            await anyio.sleep(2)  # it drains
+        finally:
+            working.remove(part)
+
+    async with ring_and_resolver() as (ring, resolver), anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: ring.own(parts, work, grace=5))
+        await anyio.sleep(0.1)
+        assert sorted(working) == sorted(part for part in parts if NOW.get(part) is ME)
+        await move(ring, resolver)
+        await move(ring, resolver, *PODS[:3])  # they are back before the first have ended
+        await anyio.sleep(10)
+        assert sorted(working) == sorted(part for part in parts if NOW.get(part) is ME)
+        moved = [part for part in parts if NOW.get(part) is ME and THEN.get(part) is not ME]
+        assert moved
+        assert all(begun.count(part) == 1 + (part in moved) for part in set(begun))
+        assert all(map(ring.is_mine, working))
+
+        began = anyio.current_time()
+        ring.let_go()
+        ring.let_go()
+        assert not any(map(ring.is_mine, parts))
+        with pytest.raises(KeyMoved, match="belongs to nobody"):
+            ring.hold(parts[0])
+    assert working == []
+    assert anyio.current_time() - began == pytest.approx(2, abs=0.1)
+
+
+async def test_an_error_of_one_part_ends_all_and_leaves_as_itself() -> None:
+    async with ring_and_resolver() as (ring, _):
+        ends: list[str] = []
+
+        async def work(part: str, held: Any) -> None:
+            try:
+                await anyio.sleep(1 if part == KEPT[0] else 3600)
+                raise LookupError(part)
+            finally:
+                ends.append(part)
+
+        with pytest.raises(LookupError, match=KEPT[0]):
+            await ring.own(KEPT[:5], work)
+        assert sorted(ends) == sorted(KEPT[:5])
+        assert ring._owning._held == {}
+
+
+async def test_what_returns_by_itself_is_not_begun_again() -> None:
+    async with ring_and_resolver() as (ring, resolver), anyio.create_task_group() as tasks:
+        begun: list[str] = []
+
+        async def work(part: str, held: Any) -> None:
+            begun.append(part)
+
+        tasks.start_soon(lambda: ring.own([LOST[0], KEPT[0]], work))
+        await anyio.sleep(5)
+        assert sorted(begun) == sorted([LOST[0], KEPT[0]])
+        await move(ring, resolver)
+        await move(ring, resolver, *PODS[:3])
+        await anyio.sleep(5)
+        assert begun.count(LOST[0]) == 2
+        assert begun.count(KEPT[0]) == 1
+        await ring.aclose()
+    async with ring_and_resolver(me=None) as (ring, _):
+        with pytest.raises(ConfigError, match=r"me=knet\.this_pod"):
+            await ring.own(["a"], work)
+    with pytest.raises(RingNotReady):
+        await Ring("web.prod", me="10.0.0.1").own(["a"], work)
+
+
 async def test_who_had_a_key_before_through_a_rolling_update() -> None:
     """
     One change after its move, the snapshot before names the new owner itself.

@@ -134,6 +134,18 @@ async def by_requests(port: int, tls: bool) -> None:
     await anyio.to_thread.run_sync(fetch)
 
 
+async def by_urllib(port: int, tls: bool) -> None:
+    import urllib.request
+
+    def fetch() -> None:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/"
+        with opener.open(url, data=b"x", timeout=BRIEF) as answer:
+            answer.read()
+
+    await anyio.to_thread.run_sync(fetch)
+
+
 CLIENTS: dict[str, tuple[Client, set[str]]] = {
     "anyio": (by_anyio, {"asyncio", "trio"}),
     "asyncio": (by_asyncio, {"asyncio"}),
@@ -144,6 +156,7 @@ CLIENTS: dict[str, tuple[Client, set[str]]] = {
     "redis": (by_redis, {"asyncio"}),
     "grpc": (by_grpc, {"asyncio"}),
     "requests": (by_requests, {"asyncio"}),
+    "urllib": (by_urllib, {"asyncio"}),
 }
 
 # fault: never sent, may be repeated, how unreachable; by sockets, by clients of requests, by gRPC.
@@ -165,7 +178,7 @@ PROOFS = {
     ("silent", GRPC): (False, False, 0),
     ("certificate", GRPC): (False, True, 0),
 }
-KINDS = dict.fromkeys(("anyio", "asyncio", "trio"), SOCKETS) | {"grpc": GRPC}
+KINDS = dict.fromkeys(("anyio", "asyncio", "trio", "urllib"), SOCKETS) | {"grpc": GRPC}
 
 
 @pytest.mark.sampled(3)
