@@ -34,6 +34,7 @@ __all__ = [
     "is_cancelled",
     "note_open",
     "process_number",
+    "tell_of_exit",
     "wait_in_full",
 ]
 
@@ -280,7 +281,10 @@ def _tell_of_fork() -> None:
 
 
 @atexit.register
-def _tell_of_exit() -> None:
+def tell_of_exit() -> None:
+    """
+    Tell all that is open of the interpreter's end; whoever takes something from them then asks for it first.
+    """
     # An event loop that nobody closes is kept by what runs on it, and its rings with it.
     for thing in list(_open):
         thing.note_exit()

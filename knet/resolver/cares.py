@@ -60,6 +60,7 @@ from knet.errors import (
     ServerFailure,
     ServerUnreachable,
 )
+from knet.hosting import tell_of_exit
 from knet.resolver.places import Place, Places
 from knet.resolver.records import Record, lowered
 
@@ -379,6 +380,8 @@ def open_engine(settings: EngineSettings) -> Iterator[Engine]:
 
 @atexit.register
 def _close_what_is_left() -> None:
+    # A ring in a daemon thread would take the end of its query for a failure, and say so.
+    tell_of_exit()
     for engine in list(_open_engines):
         if engine.is_ours:
             engine.close()

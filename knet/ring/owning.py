@@ -59,7 +59,8 @@ class Owning:
         self._snapshot: Snapshot | None = None
         # Those before, latest last, and when each of them ended.
         self._past: deque[tuple[float, Snapshot]] = deque(maxlen=MOST_REMEMBERED)
-        self._telling: HostedTask | None = None
+        # Tasks that tell who holds a key.
+        self._telling: set[HostedTask] = set()
         # Who waits for another snapshot, or for nothing to be this pod's any more.
         self._waiting = anyio.Event()
         self.has_let_go = False
@@ -127,11 +128,19 @@ class Owning:
         if len(held) <= _PER_SLICE:
             self._tell(held, snapshot)
         else:
-            self._telling = HostedTask(
+            told = HostedTask(
                 lambda: self._tell_all(held, snapshot),
                 f"knet {self._question}: held keys",
-                _nothing,
+                lambda: self._telling.discard(told),
             )
+            self._telling.add(told)
+
+    async def settle(self) -> None:
+        """
+        Wait until nobody is being told any more, after the ring's end.
+        """
+        for told in list(self._telling):
+            await told.join()
 
     async def _tell_all(self, held: list[Held], snapshot: Snapshot | None) -> None:
         """
@@ -438,7 +447,3 @@ def moved(key: str | bytes, to: Endpoint | None) -> KeyMoved:
 def _shown(key: str | bytes) -> str:
     text = repr(key)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _nothing() -> None:
-    pass

@@ -784,6 +784,7 @@ class Ring:
                 await self._task.join()
         life.end("closed")
         await self._serving.settle()
+        await self._owning.settle()
 
     def note_exit(self) -> None:
         """

@@ -76,6 +76,7 @@ PROMISES = {
 @pytest.mark.weather("A pod flaps")
 @pytest.mark.weather("A server promises a longer life than it keeps")
 @pytest.mark.weather("A server names some of its pods at random")
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", WORLDS)
 def test_a_ring_keeps_its_promises_in_every_world(name: str) -> None:
     promise = PROMISES[name]
