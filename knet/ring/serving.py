@@ -113,7 +113,7 @@ class Serving:
             self.clock = clock_here()
         if self.is_troubled:
             self.ejections.follow(snapshot.endpoints, self.clock())
-            self.budget.forget(frozenset(snapshot.endpoints))
+            self.budget.keep(self.ejections.knows)
             self.update()
         else:
             self.ejections.follow(snapshot.endpoints, 0.0)

@@ -12,6 +12,8 @@ Pure.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from knet.endpoint import Endpoint
 
 __all__ = ["LEAST_REPEATS", "SHARE_OF_REPEATS", "Budget"]
@@ -61,8 +63,8 @@ class Budget:
         if self._broke_at and began_at > self._broke_at.get(endpoint, began_at):
             del self._broke_at[endpoint]
 
-    def forget(self, endpoints: frozenset[Endpoint]) -> None:
+    def keep(self, is_there: Callable[[Endpoint], bool]) -> None:
         """
-        Forget all but *endpoints*.
+        Forget those who are not there any more.
         """
-        self._broke_at = {e: at for e, at in self._broke_at.items() if e in endpoints}
+        self._broke_at = {e: at for e, at in self._broke_at.items() if is_there(e)}

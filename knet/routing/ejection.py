@@ -19,17 +19,21 @@ Pure: times are handed in, on any clock that only goes forward.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError
+from knet.pods import by_name
 
 __all__ = ["EjectionPolicy", "Ejections"]
 
 Pod = tuple[str, str, int | None]
 
 _MOST_DOUBLINGS = 32
+
+_weight = attrgetter("weight")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +102,14 @@ class Ejections:
     Who is out, of one ring. A pod is a name, an address and a port: weights may change.
     """
 
-    __slots__ = ("_members", "_policy", "_records")
+    __slots__ = ("_by_name", "_endpoints", "_policy", "_records")
 
     def __init__(self, policy: EjectionPolicy) -> None:
         self._policy = policy
         self._records: dict[Pod, _Record] = {}
-        # All endpoints that have keys.
-        self._members: dict[Pod, Endpoint] = {}
+        self._endpoints: Sequence[Endpoint] = ()
+        # The same by name, once somebody has asked: most snapshots come and go without a failure.
+        self._by_name: dict[str, Endpoint] | None = None
 
     def __bool__(self) -> bool:
         """
@@ -112,12 +117,14 @@ class Ejections:
         """
         return bool(self._records)
 
-    def follow(self, endpoints: Iterable[Endpoint], now: float) -> None:
+    def follow(self, endpoints: Sequence[Endpoint], now: float) -> None:
         """
         Forget who has left. Where too large a share is out now, those come back first who would anyway.
         """
-        self._members = {_pod(e): e for e in endpoints if e.weight > 0}
-        self._records = {pod: r for pod, r in self._records.items() if pod in self._members}
+        self._endpoints, self._by_name = endpoints, None
+        if not self._records:
+            return
+        self._records = {pod: r for pod, r in self._records.items() if self._member(pod)}
         out = sorted((r.until, pod) for pod, r in self._records.items() if r.until > now)
         for _, pod in out[: max(0, len(out) - self._most_out())]:
             self._records[pod].until = now
@@ -126,9 +133,12 @@ class Ejections:
         """
         Return who is ejected, and for how many seconds more.
         """
-        return {
-            self._members[pod]: r.until - now for pod, r in self._records.items() if r.until > now
-        }
+        found: dict[Endpoint, float] = {}
+        for pod, record in list(self._records.items()):
+            member = self._member(pod) if record.until > now else None
+            if member is not None:
+                found[member] = record.until - now
+        return found
 
     def next_end(self, now: float) -> float | None:
         """
@@ -202,7 +212,7 @@ class Ejections:
             now: When it failed.
         """
         pod = _pod(endpoint)
-        if grade < 1 or pod not in self._members:
+        if grade < 1 or self._member(pod) is None:
             return False
         record = self._records.get(pod) or _Record()
         if began_at <= record.counted_at or record.until > now:
@@ -220,7 +230,7 @@ class Ejections:
         Eject somebody by hand; return whether it is out now.
         """
         pod = _pod(endpoint)
-        if pod not in self._members:
+        if self._member(pod) is None:
             return False
         record = self._records.setdefault(pod, _Record())
         record.counted_at = now
@@ -245,11 +255,29 @@ class Ejections:
         record.until = now + seconds
         return True
 
+    def knows(self, endpoint: Endpoint) -> bool:
+        """
+        Is *endpoint* one of the ring's, and has it keys?
+        """
+        return self._member(_pod(endpoint)) is not None
+
+    def _member(self, pod: Pod) -> Endpoint | None:
+        """
+        Return which endpoint that is, if it has keys.
+        """
+        if self._by_name is None:
+            # Of ten thousand this takes less than a millisecond; to hash them would take five.
+            self._by_name = dict(zip(map(by_name, self._endpoints), self._endpoints, strict=True))
+        endpoint = self._by_name.get(pod[0])
+        if endpoint is None or _pod(endpoint) != pod or not endpoint.weight:
+            return None
+        return endpoint
+
     def _most_out(self) -> int:
         """
         Return how many may be out at once.
         """
-        count = len(self._members)
+        count = len(self._endpoints) - list(map(_weight, self._endpoints)).count(0)
         if not self._policy.max_share:
             return 0
         # Shares such as 2/3 are not to be lost to rounding.

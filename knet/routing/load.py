@@ -17,12 +17,15 @@ import functools
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError
 
 __all__ = ["Bound", "Load", "Room", "bound_of"]
+
+_weight = attrgetter("weight")
 
 # A count that changes, and whose it is.
 _At = dict[int, list[Any]]
@@ -146,7 +149,7 @@ class Load:
         """
         of, without, weights = self._share
         if of is not endpoints or without is not out:
-            weights = sum(e.weight for e in endpoints if e not in out)
+            weights = sum(map(_weight, endpoints)) - sum(map(_weight, out))
             self._share = endpoints, out, weights
         total = self.total
         if out:

@@ -118,7 +118,7 @@ def test_what_was_in_flight_at_a_pod_when_it_broke_is_free() -> None:
     assert not budget.is_free(A, 5.1, 6.0)
     budget.succeed(A, 7.0)
     assert budget.is_free(A, 8.0, 9.0)
-    budget.forget(frozenset([B]))
+    budget.keep(lambda pod: pod is B)
     assert budget.is_free(A, 10.0, 11.0)
 
 
