@@ -32,7 +32,7 @@ async def test_channels_of_grpc_are_clients_like_others() -> None:
         def __init__(self, name: bytes) -> None:
             self.name = name
 
-        def service(self, details: Any) -> Any:
+        def service(self, handler_call_details: Any) -> Any:
             async def answer(request: bytes, context: Any) -> bytes:
                 return self.name + b" " + request
 

@@ -344,6 +344,7 @@ async def test_parts_are_worked_on_while_they_are_mine() -> None:
         finally:
             working.remove(part)
 
+    began = 0.0
     async with ring_and_resolver() as (ring, resolver), anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: ring.own(parts, work, grace=5))
         await anyio.sleep(0.1)
@@ -385,12 +386,12 @@ async def test_an_error_of_one_part_ends_all_and_leaves_as_itself() -> None:
 
 
 async def test_what_returns_by_itself_is_not_begun_again() -> None:
+    begun: list[str] = []
+
+    async def work(part: str, held: Any) -> None:
+        begun.append(part)
+
     async with ring_and_resolver() as (ring, resolver), anyio.create_task_group() as tasks:
-        begun: list[str] = []
-
-        async def work(part: str, held: Any) -> None:
-            begun.append(part)
-
         tasks.start_soon(lambda: ring.own([LOST[0], KEPT[0]], work))
         await anyio.sleep(5)
         assert sorted(begun) == sorted([LOST[0], KEPT[0]])
