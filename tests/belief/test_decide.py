@@ -771,6 +771,7 @@ def test_short_answers_are_no_sample(size: int) -> None:
         assert belief.endpoints == pods
 
 
+@pytest.mark.long
 @pytest.mark.weather("More records than can be true")
 def test_a_ring_that_hears_only_cut_off_answers_stops_growing() -> None:
     """

@@ -73,7 +73,7 @@ def test_ctrl_c_ends_the_demo_quietly(backend: str) -> None:
     ("width", "height", "no_color"),
     [(80, 24, False), (120, 40, False), (80, 12, False), (40, 24, True), (40, 12, True)],
 )
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 def test_the_live_picture_fits_the_terminal(
     backend: Backend, width: int, height: int, no_color: bool
 ) -> None:

@@ -278,6 +278,7 @@ async def test_a_failure_is_shared_and_raised_by_each_for_itself() -> None:
     assert len(resolver.fake.asked) < 10
 
 
+@pytest.mark.long
 async def test_a_storm_of_failures_is_a_few_queries() -> None:
     """
     A hundred rings ask a server that fails hardly more often than one of them would.

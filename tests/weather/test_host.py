@@ -115,6 +115,7 @@ def test_no_module_reads_the_wall_clock() -> None:
 # --- stalls
 
 
+@pytest.mark.long
 @weather("The event loop stalls")
 async def test_an_answer_that_came_during_a_stall_counts() -> None:
     """
@@ -230,6 +231,7 @@ async def test_a_ring_is_cancelled_at_every_step_with_queries_on_the_wire(
         assert at > 5
 
 
+@pytest.mark.long
 @pytest.mark.sampled(4)
 @weather("A task is cancelled")
 @weather("A ring is closed in the middle of something")

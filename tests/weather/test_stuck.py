@@ -84,6 +84,7 @@ async def test_a_start_on_a_dead_connection_succeeds_with_its_second_lookup() ->
             assert ring.stats().lookups == 2
 
 
+@pytest.mark.long
 async def test_the_queries_of_others_end_as_they_would_have() -> None:
     """
     Those in flight on a connection that works are answered there, and their channel is closed then.
