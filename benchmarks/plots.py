@@ -5,7 +5,7 @@ Draws the pictures of README.md:
 
 Lookup and build times against the number of members, and how even the shares are, for knet and the
 peers that are installed. Times are relative: to the floor of a lookup, which is encoding and hashing the
-key, and to a build of `HashRing`. Takes about a minute, writes `plots/*.svg` beside this file.
+key, and to a build of `HashRing`. And what serving is worth, simulated. Takes some minutes, writes `plots/*.svg` beside this file.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks import changes
+from benchmarks import bounded, changes, ejection
 from benchmarks.cases import KEYS, PLACEMENTS, floor, names
 from benchmarks.peers import PEERS
+from knet import EjectionPolicy
 
 PLOTS = Path(__file__).parent / "plots"
 SIZES = (3, 10, 30, 100, 300, 1000)
@@ -173,9 +174,58 @@ def draw(name: str, title: str, unit: str, series: Series, *, log: bool) -> None
     figure.savefig(PLOTS / f"{name}.svg", metadata={"Date": None})
 
 
+def serving() -> None:
+    """
+    Write the picture of both simulations: what ejection saves, and what a bound costs and brings.
+    """
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    scenes = [scene for scene in ejection.SCENES if scene.pods > 3 and "thirds" in scene.name]
+    scenes += [scene for scene in ejection.SCENES if scene.pods > 3 and "a third" in scene.name]
+    for place, (label, policy) in enumerate(
+        (("without ejection", EjectionPolicy(max_share=0)), ("with it", EjectionPolicy()))
+    ):
+        results = [ejection.play(scene, policy) for scene in scenes]
+        left.barh(
+            [number + 0.4 * place for number in range(len(scenes))],
+            [100 * each.failed / each.requests for each in results],
+            height=0.38,
+            label=label,
+        )
+    left.set_yticks(
+        [number + 0.2 for number in range(len(scenes))], [scene.name for scene in scenes]
+    )
+    left.set_xlabel("% of requests that no pod served, three tries each")
+    left.set_title("A dead or frozen pod")
+    left.legend()
+    for pods, marker in ((10, "o"), (100, "s")):
+        for name in ("no bound", "1.1", "1.5", "2", "less of 2", "least of 3"):
+            choose = bounded.POLICIES[name]
+            o = bounded.play(choose, pods=pods, zipf=1.0, load=0.8)
+            right.scatter(100 * o.first, o.p99, marker=marker, color="C0" if pods == 10 else "C1")
+            right.annotate(
+                name,
+                (100 * o.first, o.p99),
+                xytext=(4, 5 if pods == 10 else -10),
+                textcoords="offset points",
+                fontsize="x-small",
+            )
+        right.scatter(
+            [], [], marker=marker, color="C0" if pods == 10 else "C1", label=f"{pods} pods"
+        )
+    right.set_yscale("log")
+    right.set_xlabel("% of requests that the first pod of their key serves")
+    right.set_ylabel("99th percentile, in requests that are alone")
+    right.set_title("Bounded load, at 80 % of what the pods can do")
+    right.grid(visible=True, alpha=0.3)
+    right.legend(loc="upper left")
+    figure.savefig(PLOTS / "serving.svg", metadata={"Date": None})
+
+
 def main() -> None:
     mpl.rcParams["svg.hashsalt"] = "knet"  # the same identifiers in every run
     PLOTS.mkdir(exist_ok=True)
+    serving()
     draw("lookup", "Finding a member", "times encode + hash", lookups(), log=True)
     draw("build", "Building from nothing", "times a build of HashRing", builds(), log=True)
     draw("changes", "A change of one member", "ms of CPU", changes_by_size(), log=True)
