@@ -672,7 +672,7 @@ async def test_a_hundred_queries_at_once_are_sent_64_at_a_time_and_all_succeed()
         HeadlessService("web.prod", pods=100, stateful=True) as service,
         open_engine(settings(service, timeout=5.0, deadline=60.0)) as engine,
     ):
-        service.delay(0.2)
+        service.delay(0.1)  # before any of them goes on without a place
 
         async def ask(number: int) -> None:
             replies.append(await engine.ask(f"web-{number}.{ASKED}", "A"))
@@ -684,7 +684,7 @@ async def test_a_hundred_queries_at_once_are_sent_64_at_a_time_and_all_succeed()
         times = sorted(query.time for query in service.queries)
 
     assert len({reply.answer[0].value for reply in replies}) == 100
-    assert times[64] - times[0] >= 0.2
+    assert times[64] - times[0] >= 0.099  # the loop's timers are that exact
 
 
 @pytest.mark.weather("A task is cancelled")
