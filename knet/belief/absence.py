@@ -133,14 +133,15 @@ def walk(
     missing: dict[str, int] = {}
     gone: list[Endpoint] = []
     back = {e.name: e for e in found}  # some of them are believed, at another address
-    left_out = [e for e in lost if e.name not in back]
-    neighbours = living_at(named, {e.address for e in left_out})
+    neighbours = living_at(named, {e.address for e in lost})
     taken = {(e.address, e.port) for e in neighbours}
     for endpoint in lost:
         name = endpoint.name
         times = absence.missing.get(name, 0) + counts
         if name in back:
-            if back[name] in returned and stays(name, times):
+            # Where somebody else lives at its old address now, it has moved, whatever was said before.
+            is_free = (endpoint.address, endpoint.port) not in taken
+            if is_free and back[name] in returned and stays(name, times):
                 del back[name]
                 missing[name] = times
             else:

@@ -129,13 +129,12 @@ class Age:
             younger = self.younger.union(word.strangers) if word.strangers else self.younger
             return replace(self, younger=younger, since=since, fills=fills, unheard=word.unheard)
         superseded = self.superseded if named == self.newest else self.newest
-        is_same_fill = abs(word.expires_at - self.expires_at) <= TTL_UNIT
         return replace(
             self,
             newest=named,
             expires_at=word.expires_at,
             superseded=superseded,
-            younger=self.younger if is_same_fill else frozenset(),
+            younger=frozenset() if word.is_first else self.younger,
             since=since,
             outdated_at=now if word.is_news else self.outdated_at,
             fills=fills,

@@ -45,6 +45,17 @@ def test_one_walk_tells_who_is_there_and_who_is_missing(
     assert found.missing == now_missing
 
 
+def test_who_is_kept_at_an_address_makes_room_for_who_lives_there() -> None:
+    """
+    Else two endpoints would be at one address, which placements by address refuse.
+    """
+    back = {"returned": [MOVED], "stays": lambda _name, _times: True}
+    kept = walk(Absence(), (A, B), (A, MOVED), counts=True, confirm=2, **back)  # type: ignore[arg-type]
+    assert (kept.endpoints, kept.missing) == ((A, B), {"b": 1})
+    gone = walk(Absence(), (A, B), (A, MOVED, TAKEN), counts=True, confirm=2, **back)  # type: ignore[arg-type]
+    assert (gone.endpoints, gone.missing) == ((A, MOVED, TAKEN), {})
+
+
 def test_who_stays_is_the_same_object() -> None:
     found = walk(Absence(), (A, B), (replace(A), B), counts=True, confirm=2)
 

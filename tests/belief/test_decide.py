@@ -583,6 +583,17 @@ def test_news_of_a_server_that_answers_live_makes_a_cache_older_than_it_says() -
     assert decision.belief.endpoints == (B, C)
 
 
+def test_whom_an_older_answer_added_is_protected_from_one_fill_only() -> None:
+    """
+    Also where a ring asks so often that each answer expires hardly later than the one before.
+    """
+    often = RefreshPolicy(interval=0.05, min_interval=0.05)
+    young, old = Answer([A], ttl=2), Answer([A, B], ttl=0)
+    joined = (young, 0.05, old, *(0.05, young) * 3)
+    assert after(*joined, policy=often).belief.endpoints == (A, B)
+    assert after(*joined, *(0.05, young) * 40, policy=often).belief.endpoints == (A,)
+
+
 def test_a_server_may_change_to_a_shorter_ttl() -> None:
     """
     A removal is news to nobody; a minute of older answers is.

@@ -33,8 +33,8 @@ from knet.belief import Belief, Decision, decide
 from knet.belief.age import LEAST_FILLS
 from knet.belief.disputes import LEAST_UNNAMED
 
-# Five pods, of which each may come back with another address.
-PODS = [Endpoint(f"web-{n}", f"10.0.{move}.{n + 1}", 80) for n in range(5) for move in (0, 1)]
+# Five pods, of which each may come back with another address, which may have been another one's.
+PODS = [Endpoint(f"web-{n}", f"10.0.0.{n + 1 + move}", 80) for n in range(5) for move in (0, 1)]
 LOSSES = [ServerFailure("SERVFAIL"), ResolveTimeout("timeout"), QueryRefused("REFUSED")]
 NOTHING: list[Answer | ResolveError] = [NameNotFound("NXDOMAIN"), NoData("NODATA"), Answer()]
 
@@ -49,7 +49,10 @@ TTLS = (5, 30, 300, 3600)
 
 def some_pods(*, least: int = 0) -> st.SearchStrategy[tuple[Endpoint, ...]]:
     return st.lists(
-        st.sampled_from(PODS), min_size=least, max_size=5, unique_by=lambda e: e.name
+        st.sampled_from(PODS),
+        min_size=least,
+        max_size=5,
+        unique_by=(lambda e: e.name, lambda e: e.address),
     ).map(tuple)
 
 
@@ -96,7 +99,9 @@ class Weather(RuleBasedStateMachine):
             self.count(outcome, before.endpoints, after)
             assert not lost or decision.belief.endpoints or not outcome_names(outcome)
             if isinstance(outcome, Answer) and not outcome.complete:
-                assert not lost
+                # But for who has made room.
+                taken = {e.address for e in outcome.endpoints}
+                assert all(e.address in taken for e in before.endpoints if e.name in lost)
             if not isinstance(outcome, Answer | NameNotFound | NoData):
                 assert decision.belief.endpoints is before.endpoints
         if decision.belief.endpoints == before.endpoints:
@@ -119,8 +124,9 @@ class Weather(RuleBasedStateMachine):
             if outcome.complete:
                 self.missed.update(set(before) - set(outcome.endpoints))
             names = {e.name for e in after}
+            taken = {e.address for e in outcome.endpoints}
             for endpoint in left:
-                moved = endpoint.name in names
+                moved = endpoint.name in names or endpoint.address in taken
                 assert moved or self.missed[endpoint] >= self.policy.confirm
         for endpoint in left.union(set(after) - set(before)):
             del self.missed[endpoint]
@@ -213,6 +219,8 @@ class Weather(RuleBasedStateMachine):
     def nothing_is_served_twice_or_out_of_order(self) -> None:
         names = [e.name for e in self.belief.endpoints]
         assert names == sorted(set(names))
+        # Nor are two at one address, which placements by address refuse.
+        assert len({e.address for e in self.belief.endpoints}) == len(names)
 
     @invariant()
     def a_ring_is_not_emptied_within_the_hold(self) -> None:

@@ -25,6 +25,7 @@ from knet import (
     Ring,
     ServerFailure,
 )
+from knet.belief.disputes import UNNAMED
 from tests.fakes import FakeResolver, endpoints
 from tests.virtual_time import VirtualLoop
 
@@ -104,7 +105,8 @@ async def live_through(weather: list[Spell]) -> list[tuple[int, tuple[Endpoint, 
                 look()
 
         resolver.outcome, resolver.delay = Answer(PODS[:2], 5), 0.0
-        await anyio.sleep(60 + 30 + 3 * 5.5)
+        # The longest back-off; a TTL of before; a minute, and one wait, for who is disputed; and the answers.
+        await anyio.sleep(30 + 30 + UNNAMED + 5.5 + 3 * 5.5)
         look()
         assert ring.snapshot.endpoints == PODS[:2]
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
+from unittest import mock
 
 import anyio
 
@@ -29,6 +30,7 @@ from knet import (
     Ring,
     RingClosed,
 )
+from knet.belief import age, disputes
 from knet.testing import FaultKind, Pod
 from tests.soak.figures import Level, Report, listening, listening_to_loop
 from tests.soak.servers import SERVICES, Servers, State, running
@@ -521,7 +523,14 @@ async def soak(report: Report, *, seed: int, refreshes: int, seconds: float) -> 
     """
     random.seed(seed)
     rng = random.Random(seed)
-    with running(seed) as servers, listening(report), listening_to_loop(report):
+    with (
+        running(seed) as servers,
+        listening(report),
+        listening_to_loop(report),
+        # A day of the defaults in a minute: what takes a minute there takes a second here.
+        mock.patch.object(disputes, "UNNAMED", 1.0),
+        mock.patch.object(age, "LONGEST_UNHEARD", 1.0),
+    ):
         run = Soak(report, servers, seed)
         standing, closed = Rests(report), Rests(report)
         began, passed = time.perf_counter(), 0.0

@@ -39,8 +39,13 @@ from tests.soak.sky import Cluster, Sky
 __all__ = ["STATIONS", "soak"]
 
 KEYS = [f"user-{n}" for n in range(200)]
-# Seconds for which a ring may take an answer for older than one that promised a long life.
+# Seconds for which a ring may take answers for older than one that promised a long life, twice, and of
+# how many fills they must be.
 FORGOTTEN = 60.0
+FILLS = 4
+# Seconds, and answers, for which somebody must be missing who came back lately.
+DISPUTED = 60.0
+UNNAMED = 8
 # The longest that a scripted lookup takes.
 SLOWEST = 8.0
 # An empty ring takes this many answers in a row.
@@ -338,12 +343,14 @@ class Station:
         cleared, self.good = anyio.current_time(), 0
         truth = sky.cluster.pods
         never_empty = not truth and policy.empty_hold == math.inf
-        # One lookup of before, the longest back-off, and what is forgotten or held; then the good
+        # One lookup of before, the longest back-off, and what is forgotten, disputed or held; then the good
         # answers that it takes, and one wait that was under way.
         hold = 0.0 if truth or never_empty else policy.empty_hold
         answers = max(EMPTY_ANSWERS, policy.confirm)
-        bound = SLOWEST + policy.max_retry + max(FORGOTTEN, hold)
-        bound += (answers + 1) * max(policy.interval, policy.min_interval) * (1 + policy.jitter)
+        wait = max(policy.interval, policy.min_interval) * (1 + policy.jitter)
+        forgotten = 2 * max(FORGOTTEN, FILLS * wait) + max(DISPUTED, UNNAMED * wait) + 3 * wait
+        bound = SLOWEST + policy.max_retry + max(forgotten, hold)
+        bound += (answers + 1) * wait
         with anyio.move_on_after(bound):
             while self.ring.snapshot.endpoints != truth and not never_empty:
                 await anyio.sleep(0.25)
