@@ -26,6 +26,7 @@ from knet.endpoint import Endpoint
 from knet.errors import ConfigError
 
 __all__ = [
+    "Identity",
     "address_order",
     "by_name",
     "changed",
@@ -33,6 +34,7 @@ __all__ = [
     "distinct_names",
     "endpoint_from",
     "find",
+    "identity",
     "is_dashed",
     "living_at",
     "usable_address",
@@ -49,6 +51,17 @@ _LINK_LOCAL = frozenset(bytes((0xFE, second)) for second in range(0x80, 0xC0))
 
 by_name = attrgetter("name")
 _address = attrgetter("address")
+
+
+# What makes a pod the same one, whatever its weight.
+Identity = tuple[str, str, int | None]
+
+
+def identity(endpoint: Endpoint) -> Identity:
+    """
+    Return which pod that is: its name, its address and its port.
+    """
+    return endpoint.name, endpoint.address, endpoint.port
 
 
 def differing(

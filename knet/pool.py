@@ -15,16 +15,17 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, final, overload
+from typing import Any, Generic, Never, Self, TypeVar, final, overload
 
 import anyio
 
 from knet.endpoint import Endpoint
 from knet.errors import RingClosed, RingMisused
 from knet.hosting import HostedTask, is_cancelled
+from knet.pods import Identity, identity
 from knet.promise import Promise
 from knet.ring import Ring
-from knet.ring.serving import Attempts, EjectOn, RetryOn
+from knet.ring.serving import Attempts, EjectOn, RetryOn, call
 from knet.ring.words import log, on_one_line, shown_object, text_of
 from knet.routing.errors import may_repeat, never_sent, unreachable
 from knet.routing.load import Bound
@@ -35,8 +36,6 @@ _logger = logging.getLogger("knet")
 
 C = TypeVar("C")
 T = TypeVar("T")
-
-_Pod = tuple[str, str, int | None]
 
 # The pools of which this task holds a client.
 _holding: ContextVar[tuple[int, ...]] = ContextVar("knet_pools", default=())
@@ -126,7 +125,7 @@ class Pool(Generic[C]):
         self._open = open
         self._close = close
         self._usable = usable
-        self._entries: dict[_Pod, _Entry[C]] = {}
+        self._entries: dict[Identity, _Entry[C]] = {}
         # Those that are not handed out any more, and are in use or being closed.
         self._leaving: set[_Entry[C]] = set()
         self._watching: HostedTask | None = None
@@ -141,7 +140,7 @@ class Pool(Generic[C]):
 
         async def watch() -> None:
             async for change in changes:
-                there = {_pod(e) for e in change.after.endpoints}
+                there = {identity(e) for e in change.after.endpoints}
                 for pod in [pod for pod in self._entries if pod not in there]:
                     self.let_go(self._entries[pod])
 
@@ -208,9 +207,7 @@ class Pool(Generic[C]):
         tries = self.attempts(
             key, n=n, bound=bound, retry_on=retry_on, eject_on=eject_on, total=total
         )
-        while True:
-            async with tries as client:
-                return await function(client)
+        return await call(tries, function)
 
     def attempts(
         self,
@@ -244,10 +241,10 @@ class Pool(Generic[C]):
                 raise RingClosed(f"{self!r} was closed")
             if self._watching is None:
                 raise RingMisused(f"{self!r} was not entered: use `async with pool:`")
-            entry = self._entries.get(_pod(endpoint))
+            entry = self._entries.get(identity(endpoint))
             if entry is None:
                 entry = _Entry(endpoint, self._open, self._close, self.forget)
-                self._entries[_pod(endpoint)] = entry
+                self._entries[identity(endpoint)] = entry
             entry.users += 1
             try:
                 client = await entry.opened.wait()
@@ -274,16 +271,16 @@ class Pool(Generic[C]):
         """
         Hand it out no more: its task has ended.
         """
-        if self._entries.get(_pod(entry.endpoint)) is entry:
-            del self._entries[_pod(entry.endpoint)]
+        if self._entries.get(identity(entry.endpoint)) is entry:
+            del self._entries[identity(entry.endpoint)]
         self._leaving.discard(entry)
 
     def let_go(self, entry: _Entry[C]) -> None:
         """
         Hand it out no more, and close it once nobody uses it.
         """
-        if self._entries.get(_pod(entry.endpoint)) is entry:
-            del self._entries[_pod(entry.endpoint)]
+        if self._entries.get(identity(entry.endpoint)) is entry:
+            del self._entries[identity(entry.endpoint)]
             self._leaving.add(entry)
             if not entry.users:
                 entry.end()
@@ -323,7 +320,6 @@ class _Entry(Generic[C]):
         "_done",
         "_forget",
         "_open",
-        "_scope",
         "endpoint",
         "opened",
         "task",
@@ -344,7 +340,6 @@ class _Entry(Generic[C]):
         self._close = close
         self._forget = forget
         self._done = anyio.Event()
-        self._scope = anyio.CancelScope()
         self.task = HostedTask(self._live, f"knet client of {endpoint}", self._ended)
 
     def end(self) -> None:
@@ -353,12 +348,11 @@ class _Entry(Generic[C]):
         """
         self._done.set()
         if not self.opened.is_known:
-            self._scope.cancel()
+            self.task.cancel()
 
     async def _live(self) -> None:
         try:
-            with self._scope:
-                await self._open_and_close()
+            await self._open_and_close()
         except Exception as error:  # noqa: BLE001 - of a user's client
             if not self.opened.is_known:
                 self.opened.fail(error)
@@ -466,12 +460,11 @@ class PooledAttempts(Generic[C]):
         """
         return None if self._entry is None else self._entry.endpoint
 
-    @property
-    def next(self) -> Callable[..., Any]:
+    def next(self, error: BaseException, *, eject: bool = False) -> Never:
         """
         As `Attempts.next`.
         """
-        return self._rounds.next
+        self._rounds.next(error, eject=eject)
 
     async def __aenter__(self) -> C:
         while True:
@@ -514,7 +507,3 @@ def _leave(token: Token[tuple[int, ...]] | None) -> None:
     if token is not None:
         with suppress(ValueError):  # it is left in another task than it was entered in
             _holding.reset(token)
-
-
-def _pod(endpoint: Endpoint) -> _Pod:
-    return endpoint.name, endpoint.address, endpoint.port

@@ -297,7 +297,7 @@ class KeySpace:
 
             for key in change.lost(me).filter(my_rooms): ...
         """
-        keys = list(key_list(keys))
+        keys = key_list(keys)
         whose, whose_not = _owners_of(self._whose, keys), _owners_of(self._whose_not, keys)
         mine = _itself(self._whose, self.endpoint)
         still = _itself(self._whose_not, self.endpoint)
@@ -347,7 +347,7 @@ class KeySpace:
         """
         if self._share is None:
             whose, whose_not = _owners(self._whose, self._whose_not)
-            mine = next((e for e in self._whose.endpoints if e == self.endpoint), None)
+            mine = _itself(self._whose, self.endpoint)
             pairs = zip(whose, whose_not, strict=True)
             count = 0 if mine is None else sum(a is mine and b is not mine for a, b in pairs)
             self._share = count / len(whose)

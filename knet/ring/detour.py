@@ -7,7 +7,7 @@ which those who are out are skipped takes over once it is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 from knet.endpoint import Endpoint
@@ -24,7 +24,7 @@ class Detour:
     """
     Args:
         snapshot: What stands.
-        out: Who of it is ejected, and until when; never all who have keys.
+        out: Who of it is ejected; never all who have keys.
 
     Attributes:
         snapshot: The same.
@@ -35,7 +35,7 @@ class Detour:
 
     __slots__ = ("out", "shift", "snapshot", "table")
 
-    def __init__(self, snapshot: Snapshot, out: Mapping[Endpoint, float]) -> None:
+    def __init__(self, snapshot: Snapshot, out: Collection[Endpoint]) -> None:
         self.snapshot = snapshot
         self.out = out
         self.table: Sequence[Endpoint] = ()

@@ -670,6 +670,15 @@ class Life:
         """
         return self._me is not None
 
+    def check_me(self) -> None:
+        """
+        Raise unless it was told who this program is.
+        """
+        if not self.has_me:
+            raise ConfigError(
+                f"{self!r} does not know who it is: write Ring(..., me=knet.this_pod)"
+            )
+
     def _look_for_me(self) -> None:
         """
         Warn once, where this program is in no snapshot for long.

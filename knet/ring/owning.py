@@ -189,10 +189,7 @@ class Owning:
 
     def _check(self, key: str | bytes) -> None:
         life = self.life
-        if not life.has_me:
-            raise ConfigError(
-                f"{life!r} does not know who it is: write Ring(..., me=knet.this_pod)"
-            )
+        life.check_me()
         life.check_running()
         life.check_thread()
         snapshot = self._snapshot

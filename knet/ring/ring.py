@@ -278,7 +278,7 @@ class Ring:
         From one snapshot, and like `get_nowait` otherwise. Keys keep their order; who has none of them
         is not in it.
         """
-        keys = list(key_list(keys))
+        keys = key_list(keys)
         try:
             found = (self._serving.picks or self.snapshot).get_many(keys)
         except NoEndpoints:
@@ -457,10 +457,7 @@ class Ring:
             RingClosed: The ring is closed.
             TypeError: *key* is neither `str` nor `bytes`.
         """
-        if not self._life.has_me:
-            raise ConfigError(
-                f"{self!r} does not know who it is: write Ring(..., me=knet.this_pod)"
-            )
+        self._life.check_me()
         snapshot, me = self.snapshot, self._life.me()
         try:
             return snapshot.get(key) is me and not self._owning.has_let_go
@@ -540,10 +537,7 @@ class Ring:
             RingClosed: The ring was closed before.
         """
         self._life.check_running()
-        if not self._life.has_me:
-            raise ConfigError(
-                f"{self!r} does not know who it is: write Ring(..., me=knet.this_pod)"
-            )
+        self._life.check_me()
         await own(self._owning, keys, function, grace)
 
     def let_go(self) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Never, Self, TypeVar, final
+from typing import Any, Never, Self, TypeVar, final
 
 import anyio
 
@@ -45,6 +46,7 @@ __all__ = [
 
 _logger = logging.getLogger("knet")
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 EjectOn = Callable[[BaseException], int]
@@ -132,7 +134,7 @@ class Serving:
         if not out:
             self.picks = snapshot
             return
-        self.picks = Detour(snapshot, {e: now + left for e, left in out.items()})
+        self.picks = Detour(snapshot, out)
         end = self.ejections.next_end(now)
         if end is not None:
             self._call_off = call_later(end - now, self.update)
@@ -533,13 +535,15 @@ class Attempts:
         return f"<Attempts of {self._key!r}, round {self._at} of {self._options.n}{where}>"
 
 
-async def call(attempts: Attempts, function: Callable[[Endpoint], Awaitable[T]]) -> T:
+async def call(
+    attempts: AbstractAsyncContextManager[S, bool], function: Callable[[S], Awaitable[T]]
+) -> T:
     """
-    Return what *function* returns at the first pod that serves it.
+    Return what *function* returns in the first round that serves it, of a pod or its client.
     """
     while True:
-        async with attempts as pod:
-            return await function(pod)
+        async with attempts as given:
+            return await function(given)
 
 
 @final
@@ -613,22 +617,13 @@ def _predicate(retry_on: RetryOn) -> Callable[[BaseException], object]:
     """
     Return what says whether another pod may be asked.
     """
-    if isinstance(retry_on, type):
-        kinds: tuple[type[BaseException], ...] = (retry_on,)
-    elif isinstance(retry_on, tuple):
-        kinds = retry_on
-    elif callable(retry_on):
+    if callable(retry_on) and not isinstance(retry_on, type):
         return retry_on
-    else:
-        raise TypeError(
-            "retry_on must be a function of an error, a type of exceptions, or several of them, "
-            f"not {type(retry_on).__name__}"
-        )
-    for kind in map(_any, kinds):
+    kinds: tuple[Any, ...] = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise TypeError(f"retry_on must be made of types of exceptions, not {kind!r}")
+            raise TypeError(
+                "retry_on must be a function of an error, a type of exceptions, or several of them, "
+                f"not {kind!r}"
+            )
     return lambda error: isinstance(error, kinds)
-
-
-def _any(thing: object) -> object:
-    return thing

@@ -25,11 +25,9 @@ from operator import attrgetter
 
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError
-from knet.pods import by_name
+from knet.pods import Identity, by_name, identity
 
 __all__ = ["EjectionPolicy", "Ejections"]
-
-Pod = tuple[str, str, int | None]
 
 _MOST_DOUBLINGS = 32
 
@@ -106,7 +104,7 @@ class Ejections:
 
     def __init__(self, policy: EjectionPolicy) -> None:
         self._policy = policy
-        self._records: dict[Pod, _Record] = {}
+        self._records: dict[Identity, _Record] = {}
         self._endpoints: Sequence[Endpoint] = ()
         # The same by name, once somebody has asked: most snapshots come and go without a failure.
         self._by_name: dict[str, Endpoint] | None = None
@@ -152,7 +150,7 @@ class Ejections:
 
         A trial that is older than `base` keeps nobody away.
         """
-        record = self._records.get(_pod(endpoint))
+        record = self._records.get(identity(endpoint))
         if record is None or record.until == -math.inf:
             return False
         if record.until > now:
@@ -172,7 +170,7 @@ class Ejections:
         """
         if not self._records:
             return False
-        record = self._records.get(_pod(endpoint))
+        record = self._records.get(identity(endpoint))
         if record is None or record.until == -math.inf or record.until > now:
             return False
         if record.trial_at is not None and now - record.trial_at < self._policy.base:
@@ -184,7 +182,7 @@ class Ejections:
         """
         Note that the trial that began then has ended, however.
         """
-        record = self._records.get(_pod(endpoint))
+        record = self._records.get(identity(endpoint))
         if record is not None and record.trial_at == began_at:
             record.trial_at = None
 
@@ -194,7 +192,7 @@ class Ejections:
         """
         if not self._records:
             return False
-        pod = _pod(endpoint)
+        pod = identity(endpoint)
         record = self._records.get(pod)
         if record is None or began_at <= record.counted_at:
             return False
@@ -211,7 +209,7 @@ class Ejections:
             began_at: When the exchange began.
             now: When it failed.
         """
-        pod = _pod(endpoint)
+        pod = identity(endpoint)
         if grade < 1 or self._member(pod) is None:
             return False
         record = self._records.get(pod) or _Record()
@@ -229,7 +227,7 @@ class Ejections:
         """
         Eject somebody by hand; return whether it is out now.
         """
-        pod = _pod(endpoint)
+        pod = identity(endpoint)
         if self._member(pod) is None:
             return False
         record = self._records.setdefault(pod, _Record())
@@ -240,7 +238,7 @@ class Ejections:
         """
         Hold nothing against somebody any more; return whether there was anything.
         """
-        return self._records.pop(_pod(endpoint), None) is not None
+        return self._records.pop(identity(endpoint), None) is not None
 
     def _eject(self, record: _Record, now: float, seconds: float | None) -> bool:
         others = sum(r.until > now for r in self._records.values() if r is not record)
@@ -259,9 +257,9 @@ class Ejections:
         """
         Is *endpoint* one of the ring's, and has it keys?
         """
-        return self._member(_pod(endpoint)) is not None
+        return self._member(identity(endpoint)) is not None
 
-    def _member(self, pod: Pod) -> Endpoint | None:
+    def _member(self, pod: Identity) -> Endpoint | None:
         """
         Return which endpoint that is, if it has keys.
         """
@@ -269,7 +267,7 @@ class Ejections:
             # Of ten thousand this takes less than a millisecond; to hash them would take five.
             self._by_name = dict(zip(map(by_name, self._endpoints), self._endpoints, strict=True))
         endpoint = self._by_name.get(pod[0])
-        if endpoint is None or _pod(endpoint) != pod or not endpoint.weight:
+        if endpoint is None or identity(endpoint) != pod or not endpoint.weight:
             return None
         return endpoint
 
@@ -283,7 +281,3 @@ class Ejections:
         # Shares such as 2/3 are not to be lost to rounding.
         share = math.floor(count * self._policy.max_share + 1e-9)
         return min(max(share, 1), count - 1)
-
-
-def _pod(endpoint: Endpoint) -> Pod:
-    return endpoint.name, endpoint.address, endpoint.port
