@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from knet.pool import Pool
     from knet.question import Family, Protocol, Question
     from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
-    from knet.ring import Held, Ring, RingOptions, RingStats
+    from knet.ring import Attempts, Held, Kept, Ring, RingOptions, RingStats
     from knet.routing import Bound, EjectionPolicy, may_repeat, never_sent, unreachable
     from knet.snapshot import Change, KeySpace, Snapshot
     from knet.sources import Asked, ResolverProtocol
@@ -55,6 +55,7 @@ __all__ = [
     "Answer",
     "AnswerTooLarge",
     "Asked",
+    "Attempts",
     "Bound",
     "Change",
     "ConfigError",
@@ -64,6 +65,7 @@ __all__ = [
     "Gap",
     "HashRing",
     "Held",
+    "Kept",
     "KeyMoved",
     "KeySpace",
     "KnetError",
@@ -134,7 +136,9 @@ _HOMES = {
     "lookup_host": "knet.resolver",
     "lookup_srv": "knet.resolver",
     "Ring": "knet.ring",
+    "Attempts": "knet.ring",
     "Held": "knet.ring",
+    "Kept": "knet.ring",
     "RingOptions": "knet.ring",
     "RingStats": "knet.ring",
     "Bound": "knet.routing",

@@ -25,7 +25,7 @@ from knet.hosting import HostedTask, is_cancelled
 from knet.pods import Identity, identity
 from knet.promise import Promise
 from knet.ring import Ring
-from knet.ring.serving import Attempts, EjectOn, RetryOn, call
+from knet.ring.serving import Attempts, EjectOn, Kept, RetryOn, call
 from knet.ring.words import log, on_one_line, shown_object, text_of
 from knet.routing.errors import may_repeat, never_sent, unreachable
 from knet.routing.load import Bound
@@ -437,13 +437,14 @@ class PooledAttempts(Generic[C]):
     One request, tried with one client after the other: what `Pool.attempts` returns.
     """
 
-    __slots__ = ("_eject_on", "_entry", "_pool", "_rounds", "_token")
+    __slots__ = ("_eject_on", "_entry", "_is_kept", "_pool", "_rounds", "_token")
 
     def __init__(self, pool: Pool[C], rounds: Attempts, eject_on: EjectOn) -> None:
         self._pool = pool
         self._rounds = rounds
         self._eject_on = eject_on
         self._entry: _Entry[C] | None = None
+        self._is_kept = False
         self._token: Token[tuple[int, ...]] | None = None
 
     @property
@@ -460,11 +461,41 @@ class PooledAttempts(Generic[C]):
         """
         return None if self._entry is None else self._entry.endpoint
 
+    @property
+    def users(self) -> int:
+        """
+        How many use the client of this round, this one included.
+        """
+        return 0 if self._entry is None else self._entry.users
+
     def next(self, error: BaseException, *, eject: bool = False) -> Never:
         """
         As `Attempts.next`.
         """
         self._rounds.next(error, eject=eject)
+
+    def accept(self, error: BaseException, *, eject: bool = False) -> None:
+        """
+        As `Attempts.accept`.
+        """
+        self._rounds.accept(error, eject=eject)
+
+    def succeeded(self) -> None:
+        """
+        As `Attempts.succeeded`.
+        """
+        self._rounds.succeeded()
+
+    def keep(self) -> Kept:
+        """
+        As `Attempts.keep`: the client stays open with the place, unless the pool closes.
+        """
+        entry, pool = self._entry, self._pool
+        kept = self._rounds.keep()
+        if entry is not None and not self._is_kept:
+            self._is_kept = True
+            kept.then = lambda grade: pool.give_back(entry, replace=bool(grade))
+        return kept
 
     async def __aenter__(self) -> C:
         while True:
@@ -491,10 +522,12 @@ class PooledAttempts(Generic[C]):
         entry, self._entry = self._entry, None
         assert entry is not None
         _leave(self._token)
+        is_kept, self._is_kept = self._is_kept, False
         try:
             broken = isinstance(error, Exception) and bool(self._eject_on(error))
         finally:
-            self._pool.give_back(entry)
+            if not is_kept:
+                self._pool.give_back(entry)
         if broken:
             self._pool.let_go(entry)
         return await self._rounds.__aexit__(kind, error, traceback)

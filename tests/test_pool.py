@@ -396,3 +396,54 @@ async def test_reads_go_on_with_the_client_of_the_next_pod() -> None:
         assert await pool.call("user-42", read, retry_on=may_repeat) == second.name
         with pytest.raises(EOFError):
             await pool.call("user-42", read)
+
+
+async def test_a_client_that_is_kept_stays_open_after_its_pod_has_left() -> None:
+    log: list[str] = []
+    ring, resolver = ring_of()
+    async with ring, Pool(ring, opening("client", log)) as pool:
+        pod = ring.snapshot.get("user-42")
+        tries = pool.attempts("user-42")
+        async with tries:
+            assert tries.users == 1
+            kept = tries.keep()
+            assert tries.keep() is kept
+        assert tries.users == 0
+        resolver.answer(*(e for e in (A, B, C) if e != pod))
+        while pod in ring.snapshot.endpoints:
+            await ring.refresh()
+            await anyio.sleep(1)
+        await anyio.sleep(1)
+        assert log == [f"open {pod.name}"]
+        kept.end()
+        await anyio.sleep(1)
+        assert log == [f"open {pod.name}", f"close {pod.name}"]
+
+
+async def test_a_client_whose_kept_answer_broke_is_replaced() -> None:
+    import httpx
+
+    log: list[str] = []
+    ring, _ = ring_of()
+    async with ring, Pool(ring, opening("client", log)) as pool:
+        for error in (None, httpx.ReadError("cut off"), None):
+            tries = pool.attempts("user-42")
+            async with tries:
+                kept = tries.keep()
+            kept.end(error)
+            await anyio.sleep(1)
+        assert [line.partition(" ")[0] for line in log] == ["open", "close", "open"]
+
+
+async def test_a_pool_closes_under_a_kept_client() -> None:
+    log: list[str] = []
+    ring, _ = ring_of()
+    async with ring:
+        async with Pool(ring, opening("client", log)) as pool:
+            tries = pool.attempts("user-42")
+            async with tries:
+                kept = tries.keep()
+        assert len(log) == 2
+        assert ring.stats().in_flight == 1
+        kept.end()
+        assert ring.stats().in_flight == 0

@@ -260,6 +260,15 @@ class Resolver:
             return self is other  # a subclass may be anything
         return self._options == other._options
 
+    def spellings(self, service: str) -> tuple[str, ...]:
+        """
+        Return the names by which a client may ask for *service*, shortest first; asks nobody.
+
+        Raises:
+            ConfigError: *service* is no name.
+        """
+        return names.spellings(check_name(service, "service"), self._found().surroundings)
+
     def __hash__(self) -> int:
         return hash(self._options)
 

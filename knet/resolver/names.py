@@ -15,7 +15,7 @@ import re
 from knet.question import MAX_NAME, check_name, is_address
 from knet.surroundings import DEFAULT_NAMESPACE, Surroundings
 
-__all__ = ["candidates", "is_hostname", "is_within", "service_in"]
+__all__ = ["candidates", "is_hostname", "is_within", "service_in", "spellings"]
 
 # Possessive, because it reads what comes from the wire: whatever that is, it goes over it once.
 _HOSTNAME = re.compile(
@@ -75,6 +75,27 @@ def candidates(service: str, surroundings: Surroundings, *, prefix: str = "") ->
     names.append(f"{service}.")
     room = MAX_NAME + 1 - len(prefix)
     return tuple(n for n in dict.fromkeys(names) if len(n) <= room)
+
+
+def spellings(service: str, surroundings: Surroundings) -> tuple[str, ...]:
+    """
+    Return the names by which a client may ask for *service*, shortest first, without a trailing dot.
+
+    Those that the search list of a pod leads to the same Service, and the one that was written.
+
+        >>> spellings("web.prod", Surroundings())
+        ('web.prod', 'web.prod.svc', 'web.prod.svc.cluster.local')
+    """
+    written = service.removesuffix(".")
+    whole = candidates(service, surroundings)[0].removesuffix(".")
+    names = {written, whole}
+    inner, is_service, _ = whole.partition(".svc.")
+    if is_service:
+        names |= {inner, f"{inner}.svc"}
+        bare, _, namespace = inner.partition(".")
+        if namespace == surroundings.namespace:
+            names.add(bare)
+    return tuple(sorted(names, key=lambda name: (len(name), name)))
 
 
 def service_in(service: str, namespace: str, surroundings: Surroundings) -> str:

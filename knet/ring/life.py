@@ -122,6 +122,7 @@ class Life:
         follow: Told of each snapshot that stands, and of the end by `None`; *here*: on this event loop.
 
     Attributes:
+        source: Who is asked.
         standing: What the ring has to tell now.
     """
 
@@ -149,13 +150,13 @@ class Life:
         "_over",
         "_policy",
         "_question",
-        "_resolver",
         "_scope",
         "_start_timeout",
         "_task_id",
         "_thread",
         "_token",
         "_waiting",
+        "source",
         "standing",
     )
 
@@ -177,7 +178,7 @@ class Life:
     ) -> None:
         self._follow = follow
         self._question = question
-        self._resolver = resolver
+        self.source = resolver
         self._ask_source = ask
         self._make = make
         self._empty = empty
@@ -472,9 +473,9 @@ class Life:
                 return
             with self.arrive():
                 async with AsyncExitStack() as stack:
-                    if isinstance(self._resolver, Resolver):
-                        await stack.enter_async_context(self._resolver)
-                    self._lookup = lookup_of(self._resolver, self._ask_source, self._question)
+                    if isinstance(self.source, Resolver):
+                        await stack.enter_async_context(self.source)
+                    self._lookup = lookup_of(self.source, self._ask_source, self._question)
                     await self._find_first()
                     started()
                     while await self._rest():
@@ -523,7 +524,7 @@ class Life:
         """
         Return what a start fails with: the last *error*, with what it may mean at a start.
         """
-        source = shown_object(self._resolver)
+        source = shown_object(self.source)
         if error is None and self.standing.belief.absence.empty is not None:
             return NoData(
                 f"{self._question} has no endpoints, says {source}, and got none in {waited:.1f} s"
@@ -533,7 +534,7 @@ class Life:
                 f"no answer for {self._question} from {source} within {waited:.1f} s"
             )
         hint = _HINTS.get(type(error))
-        if hint is not None and isinstance(self._resolver, Resolver):
+        if hint is not None and isinstance(self.source, Resolver):
             hinted = copy_of(error)  # others may have it too
             hinted.args = (f"{text_of(error)}; {hint}",)
             return hinted.with_traceback(error.__traceback__)
@@ -546,10 +547,10 @@ class Life:
         standing = self.standing
         if standing.snapshot is not None or standing.ended is not None:
             return
-        whom = shown_object(self._resolver)
-        if isinstance(self._resolver, Resolver):
+        whom = shown_object(self.source)
+        if isinstance(self.source, Resolver):
             with suppress(Exception):  # a subclass may do as it likes
-                whom = ", ".join(self._resolver.servers)
+                whom = ", ".join(self.source.servers)
         log(
             _logger,
             logging.WARNING,
@@ -622,7 +623,7 @@ class Life:
             if not self.standing.belief.failures:
                 log(_logger, logging.ERROR, _FAILED, self._question, exc_info=error)
             failure = error
-            told = ResolveError(f"{shown_object(self._resolver)} raised {shown_object(error)}")
+            told = ResolveError(f"{shown_object(self.source)} raised {shown_object(error)}")
             heard = Heard(told, began, anyio.current_time())
             decision = self._decide(heard)
             snapshot = self.standing.snapshot

@@ -572,6 +572,20 @@ class Ring:
     # --- what it knows
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """
+        The names by which a client may ask for this ring's service, shortest first.
+
+        Those that a pod's search list leads to the same Service: what a URL or a `Host` may say.
+
+            >>> knet.Ring("web.prod").names
+            ('web.prod', 'web.prod.svc', 'web.prod.svc.cluster.local')
+        """
+        source = self._life.source
+        asked = source if isinstance(source, Resolver) else Resolver()
+        return asked.spellings(self._question.service)
+
+    @property
     def snapshot(self) -> Snapshot:
         """
         The latest snapshot.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Never, Self, TypeVar, final
@@ -21,7 +21,7 @@ import anyio
 from knet.endpoint import Endpoint
 from knet.errors import ConfigError, NoEndpoints, RingMisused
 from knet.hashring.placement import check_count
-from knet.hosting import HostedTask, call_later, clock_here
+from knet.hosting import HostedTask, call_later, caller_here, clock_here
 from knet.question import Question
 from knet.ring.detour import Detour
 from knet.ring.life import Life
@@ -37,6 +37,7 @@ __all__ = [
     "Acquired",
     "Attempts",
     "EjectOn",
+    "Kept",
     "Options",
     "RetryOn",
     "Serving",
@@ -70,6 +71,7 @@ class Serving:
         budget: What may be repeated.
         is_troubled: Something is held against somebody.
         clock: The event loop's, once there is a snapshot.
+        soon: Has the event loop call a function, from any thread; once there is a snapshot.
     """
 
     __slots__ = (
@@ -83,6 +85,7 @@ class Serving:
         "is_troubled",
         "load",
         "picks",
+        "soon",
     )
 
     def __init__(self, question: Question, policy: EjectionPolicy) -> None:
@@ -92,6 +95,7 @@ class Serving:
         self.budget = Budget()
         self.is_troubled = False
         self.clock: Callable[[], float] = lambda: -math.inf
+        self.soon: Callable[[Callable[[], object]], object] = lambda function: function()
         self._question = question
         self._snapshot: Snapshot | None = None
         self._call_off: Callable[[], object] | None = None
@@ -113,6 +117,7 @@ class Serving:
             return
         if self.clock() == -math.inf:
             self.clock = clock_here()
+            self.soon = caller_here()
         if self.is_troubled:
             self.ejections.follow(snapshot.endpoints, self.clock())
             self.budget.keep(self.ejections.knows)
@@ -285,6 +290,7 @@ class Attempts:
     _is_offered = False
     _has_ended = False
     _next: tuple[BaseException, bool] | None = None
+    _kept: Kept | None = None
     _scope: anyio.CancelScope | None = None
 
     def __init__(self, life: Life, serving: Serving, key: str | bytes, options: Options) -> None:
@@ -332,6 +338,34 @@ class Attempts:
         if self._is_trial:
             self._is_trial = False
             self._serving.ejections.end_trial(self._pod, self._began_at)
+
+    def keep(self) -> Kept:
+        """
+        Keep the place of this round beyond its block, for an answer that is read later.
+
+            async with tries as pod:
+                answer = await begin(pod)
+                kept = tries.keep()
+            ...
+            kept.end()
+
+        No other pod is asked any more, and `total` ends with the block. Whether the pod is well is known at
+        the end; if it was on trial, the beginning of an answer is enough.
+        """
+        if self._pod is None:
+            raise RingMisused("keep() belongs inside of a round")
+        if self._kept is None:
+            if self._is_trial:
+                self.succeeded()
+            self._kept = Kept(
+                self._serving,
+                self._pod,
+                self._began_at,
+                self._options.eject_on,
+                is_repeated=self._is_repeated,
+            )
+            self._is_repeated = False
+        return self._kept
 
     # --- as `async with`, one round each
 
@@ -401,7 +435,11 @@ class Attempts:
         pod, serving = self._pod, self._serving
         assert pod is not None
         self._pod = None
-        serving.load.end(pod)
+        kept, self._kept = self._kept, None
+        if kept is None:
+            serving.load.end(pod)
+        elif error is not None:
+            kept.end()
         if self._is_trial or self._is_repeated:
             self._give_back(pod)
         if self._scope is not None:
@@ -415,7 +453,7 @@ class Attempts:
         forced, self._next = self._next, None
         if error is None:
             self._has_ended = True
-            if serving.is_troubled:
+            if serving.is_troubled and kept is None:
                 serving.succeed(pod, self._began_at)
             return False
         self._has_ended = True
@@ -430,7 +468,7 @@ class Attempts:
             accepted, grade = False, 0
         if grade:
             serving.fail(pod, error, grade, self._began_at)
-        if accepted:
+        if accepted and kept is None:
             self._life.ask_soon()
             now = serving.clock()
             if (
@@ -533,6 +571,92 @@ class Attempts:
     def __repr__(self) -> str:
         where = f" at {self._pod}" if self._pod is not None else ""
         return f"<Attempts of {self._key!r}, round {self._at} of {self._options.n}{where}>"
+
+
+@final
+class Kept:
+    """
+    A place that lasts beyond its round, until its `end`: what `Attempts.keep` returns.
+
+    One that is forgotten ends when it is collected.
+
+    Attributes:
+        then: Called once it has ended, with how much its error speaks against the pod; `None`: nobody.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_began_at",
+        "_eject_on",
+        "_is_repeated",
+        "_pod",
+        "_serving",
+        "then",
+    )
+
+    def __init__(
+        self,
+        serving: Serving,
+        pod: Endpoint,
+        began_at: float,
+        eject_on: EjectOn,
+        *,
+        is_repeated: bool,
+    ) -> None:
+        self._serving: Serving | None = serving
+        self._pod = pod
+        self._began_at = began_at
+        self._eject_on = eject_on
+        self._is_repeated = is_repeated
+        self.then: Callable[[int], None] | None = None
+
+    def end(self, error: BaseException | None = None) -> None:
+        """
+        Give the place back; a second time does nothing.
+
+        Args:
+            error: What broke the answer; it speaks against the pod as it would in the round.
+        """
+        serving = self._give_back()
+        if serving is None:
+            return
+        grade = 0
+        try:
+            if isinstance(error, Exception) and is_about(error, self._pod):
+                grade = int(self._eject_on(error))
+        finally:
+            self._tell(grade)
+        if error is None:
+            if serving.is_troubled:
+                serving.succeed(self._pod, self._began_at)
+        elif grade:
+            serving.fail(self._pod, error, grade, self._began_at)
+
+    def _give_back(self) -> Serving | None:
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.load.end(self._pod)
+            if self._is_repeated:
+                serving.budget.repeating -= 1
+        return serving
+
+    def _tell(self, grade: int) -> None:
+        then, self.then = self.then, None
+        if then is not None:
+            then(grade)
+
+    def _forget(self) -> None:
+        if self._give_back() is not None:
+            self._tell(0)
+
+    def __del__(self) -> None:
+        serving = getattr(self, "_serving", None)
+        if serving is not None:
+            with suppress(RuntimeError):  # the event loop has ended
+                serving.soon(self._forget)
+
+    def __repr__(self) -> str:
+        return f"<Kept at {self._pod}{'' if self._serving is not None else ', ended'}>"
 
 
 async def call(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from knet import ConfigError
 from knet.question import Question, check_name, shown, srv_name
-from knet.resolver.names import candidates, is_hostname, is_within, service_in
+from knet.resolver.names import candidates, is_hostname, is_within, service_in, spellings
 from knet.surroundings import Surroundings, surroundings_from
 
 
@@ -86,6 +86,24 @@ def test_no_spelling_is_tried_twice() -> None:
     cluster = Surroundings("prod", "cluster.local", ("svc.cluster.local", "prod.svc.cluster.local"))
 
     assert candidates("web", cluster).count("web.prod.svc.cluster.local.") == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        ("web", "web web.prod web.prod.svc web.prod.svc.c.test"),
+        ("web.prod", "web web.prod web.prod.svc web.prod.svc.c.test"),
+        ("web.other", "web.other web.other.svc web.other.svc.c.test"),
+        ("web.other.svc", "web.other web.other.svc web.other.svc.c.test"),
+        ("web.other.svc.c.test.", "web.other web.other.svc web.other.svc.c.test"),
+        ("web.other.svc.d.test", "web.other web.other.svc web.other.svc.d.test"),
+        ("example.com.", "example.com"),
+    ],
+)
+def test_a_client_may_ask_for_a_service_by_these_names(written: str, names: str) -> None:
+    assert spellings(Question(written).service, Surroundings("prod", "c.test")) == tuple(
+        names.split()
+    )
 
 
 def test_a_spelling_too_long_for_dns_is_left_out() -> None:

@@ -1429,3 +1429,19 @@ def test_a_placement_that_hashes_ports_needs_one(kind: Any) -> None:
         Ring("web.prod", placement=make, port="http")
     Ring("web.prod", placement=functools.partial(kind, name=lambda pod: pod.name))
     Ring.static(["10.0.0.1:80"], placement=kind)
+
+
+async def test_a_ring_knows_by_which_names_its_service_is_asked_for() -> None:
+    """
+    By the resolver's own surroundings where it has them; started or not, and for other sources too.
+    """
+    away = Resolver(namespace="there", zone="c.test")
+
+    assert Ring("web.prod").names == ("web.prod", "web.prod.svc", "web.prod.svc.cluster.local")
+    assert Ring("web", resolver=away).names == (
+        "web",
+        "web.there",
+        "web.there.svc",
+        "web.there.svc.c.test",
+    )
+    assert "shop.prod" in Ring.static(["10.0.0.1"], service="shop.prod").names

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from knet import (
@@ -724,3 +725,85 @@ async def _no_task_is_left(anyio_backend: object) -> AsyncIterator[None]:  # noq
     if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
         left = [task for task in asyncio.all_tasks() if task.get_name().startswith("knet ")]
         assert left == []
+
+
+# --- an answer that is read later
+
+
+async def test_a_place_that_is_kept_lasts_beyond_its_round() -> None:
+    async with ring_of() as ring:
+        tries = ring.attempts("user-42", total=5)
+        async with tries as pod:
+            kept = tries.keep()
+            assert tries.keep() is kept
+        assert ring.stats().in_flight == 1
+        assert repr(kept) == f"<Kept at {pod}>"
+        await anyio.sleep(60)  # `total` has ended with the block
+        kept.end()
+        kept.end()
+        assert ring.stats().in_flight == 0
+        assert repr(kept) == f"<Kept at {pod}, ended>"
+        with pytest.raises(RingMisused, match="inside of a round"):
+            tries.keep()
+
+
+async def test_what_broke_a_kept_answer_speaks_against_the_pod() -> None:
+    """
+    At the second in a row, as in a round, and nobody else is asked.
+    """
+    import httpx
+
+    async with ring_of() as ring:
+        pod = ring.snapshot.get("user-42")
+        for count in range(2):
+            await anyio.sleep(1)
+            tries = ring.attempts("user-42")
+            async with tries:
+                kept = tries.keep()
+            await anyio.sleep(1)
+            kept.end(httpx.ReadError("cut off"))
+            assert list(ring.ejected) == [pod] * count
+
+
+async def test_a_kept_place_whose_block_fails_is_given_back_and_nobody_else_is_asked() -> None:
+    async with ring_of() as ring:
+        tries = ring.attempts("user-42")
+        with pytest.raises(ConnectionRefusedError):
+            async with tries as pod:
+                kept = tries.keep()
+                raise refused(pod)
+        assert ring.stats().in_flight == 0
+        kept.end()
+        assert ring.stats().in_flight == 0
+
+
+async def test_a_kept_place_that_is_forgotten_is_given_back() -> None:
+    async with ring_of() as ring:
+
+        async def begin() -> None:
+            tries = ring.attempts("user-42")
+            async with tries:
+                tries.keep()
+
+        await begin()
+        await anyio.lowlevel.checkpoint()
+        await anyio.sleep(0.1)
+        assert ring.stats().in_flight == 0
+
+
+async def test_a_kept_place_ends_a_trial() -> None:
+    """
+    A pod that streams for an hour is not on trial for an hour.
+    """
+    async with ring_of() as ring:
+        pod = ring.snapshot.get("user-42")
+        ring.eject(pod, 1)
+        await anyio.sleep(2)
+        tries = ring.attempts("user-42")
+        async with tries as tried:
+            kept = tries.keep()
+        assert tried is pod
+        async with ring.attempts("user-42") as also:
+            assert also is pod
+        kept.end()
+        assert ring.stats().in_flight == 0
