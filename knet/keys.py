@@ -15,7 +15,7 @@ from typing import Any
 from knet.errors import ConfigError
 from knet.hashring.placement import check_count
 
-__all__ = ["UnknownRequest", "chat_prefix", "prefix"]
+__all__ = ["UnknownRequest", "chat_prefix", "path", "prefix"]
 
 # KubeAI's `prefixCharLength`.
 _LENGTH = 100
@@ -45,6 +45,26 @@ def prefix(text: str, length: int = _LENGTH) -> str:
     if not text:
         raise UnknownRequest("an empty text has no prefix: all such requests would have one key")
     return text[:length]
+
+
+def path(request: Any) -> str:
+    """
+    Return the path of a request, without its query: of httpx2, httpx, aiohttp or Starlette, or of an ASGI scope.
+
+        RingTransport(ring, key=knet.keys.path)
+
+    Where all requests have one path, as at an LLM server, that is one key.
+
+    Raises:
+        TypeError: *request* has no URL.
+    """
+    if isinstance(request, Mapping):
+        found = request.get("path")
+    else:
+        found = getattr(getattr(request, "url", None), "path", None)
+    if not isinstance(found, str):
+        raise TypeError(f"a {type(request).__name__} has no URL with a path")
+    return found
 
 
 def chat_prefix(body: Mapping[str, Any] | str | bytes, length: int = _LENGTH) -> str:

@@ -412,7 +412,7 @@ class Borrowed(Generic[C]):
         entry = await self._pool.take(await self._pool.endpoint_of(self._for))
         self._entry = entry
         self._token = _holding.set((*_holding.get(), id(self._pool)))
-        return await entry.opened.wait()
+        return entry.opened.result()
 
     async def __aexit__(
         self,
@@ -511,7 +511,7 @@ class PooledAttempts(Generic[C]):
                 continue
             self._entry = entry
             self._token = _holding.set((*_holding.get(), id(self._pool)))
-            return await entry.opened.wait()
+            return entry.opened.result()
 
     async def __aexit__(
         self,

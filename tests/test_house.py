@@ -44,6 +44,7 @@ ROOMS = [
     "knet.blocking",
     "knet.keys",
     "knet",
+    "knet.integrations",
     "knet.testing",
     "knet.cli",
     "knet.__main__",
@@ -305,7 +306,7 @@ def test_foreign_packages_enter_through_one_door(package: str) -> None:
     assert not [place for place in places if not any(is_in(place, door) for door in allowed)]
 
 
-@pytest.mark.parametrize("room", ["knet.testing", "knet.cli"])
+@pytest.mark.parametrize("room", ["knet.integrations", "knet.testing", "knet.cli"])
 def test_the_outer_rooms_use_public_names_only(room: str) -> None:
     """
     What users cannot import, the command and the test kit do not import either.

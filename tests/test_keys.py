@@ -11,7 +11,7 @@ import pytest
 
 import knet
 from knet import ConfigError
-from knet.keys import UnknownRequest, chat_prefix, prefix
+from knet.keys import UnknownRequest, chat_prefix, path, prefix
 
 
 def user(content: object) -> dict[str, Any]:
@@ -101,3 +101,22 @@ def test_a_prefix_has_so_many_characters_at_most() -> None:
 def test_it_is_there_without_an_import_of_its_own() -> None:
     assert knet.keys.prefix is prefix
     assert issubclass(UnknownRequest, ConfigError)
+
+
+def test_the_path_of_a_request_or_a_scope_is_a_key() -> None:
+    import httpx2
+    from starlette.requests import Request
+
+    scope = {
+        "type": "http",
+        "path": "/a/b",
+        "query_string": b"n=1",
+        "headers": [],
+        "server": ("h", 1),
+    }
+
+    assert path(httpx2.Request("GET", "http://web.prod/a/b?n=1")) == "/a/b"
+    assert path(scope) == path(Request({**scope, "method": "GET"})) == "/a/b"
+    for nothing in ({"type": "lifespan"}, "/a/b", None):
+        with pytest.raises(TypeError, match="has no URL with a path"):
+            path(nothing)

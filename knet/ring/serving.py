@@ -343,9 +343,12 @@ class Attempts:
         """
         Keep the place of this round beyond its block, for an answer that is read later.
 
-            async with tries as pod:
-                answer = await begin(pod)
-                kept = tries.keep()
+            async def ask() -> tuple[Answer, knet.Kept]:
+                while True:
+                    async with tries as pod:
+                        return await begin(pod), tries.keep()
+
+            answer, kept = await ask()
             ...
             kept.end()
 
@@ -439,7 +442,7 @@ class Attempts:
         if kept is None:
             serving.load.end(pod)
         elif error is not None:
-            kept.end()
+            kept.forget()
         if self._is_trial or self._is_repeated:
             self._give_back(pod)
         if self._scope is not None:
@@ -645,7 +648,10 @@ class Kept:
         if then is not None:
             then(grade)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """
+        Give the place back, and say nothing of how it went.
+        """
         if self._give_back() is not None:
             self._tell(0)
 
@@ -653,7 +659,7 @@ class Kept:
         serving = getattr(self, "_serving", None)
         if serving is not None:
             with suppress(RuntimeError):  # the event loop has ended
-                serving.soon(self._forget)
+                serving.soon(self.forget)
 
     def __repr__(self) -> str:
         return f"<Kept at {self._pod}{'' if self._serving is not None else ', ended'}>"

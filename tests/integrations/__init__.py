@@ -1,0 +1,3 @@
+"""
+knet inside of real clients and servers, with pods that misbehave.
+"""
