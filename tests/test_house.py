@@ -81,6 +81,7 @@ INSIDE = {
     "knet.belief": [
         *("policy", "pace", "age", "family", "absence", "disputes", "samples", "decide"),
     ],
+    "knet.integrations": ["retries", "transport", "httpx2", "httpx", "aiohttp"],
     "knet.ring": [
         *("words", "standing", "sharing", "life", "detour", "serving", "owning"),
         *("options", "ring"),

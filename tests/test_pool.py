@@ -403,6 +403,7 @@ async def keep(tries: Any) -> Kept:
     while True:
         async with tries:
             kept = tries.keep()
+            assert isinstance(kept, Kept)
             assert tries.keep() is kept
             return kept
 

@@ -26,9 +26,9 @@ from knet import (
     Pool,
     Ring,
     RingClosed,
-    may_repeat,
     never_sent,
 )
+from knet.integrations.retries import RetryOn
 
 __all__ = ["Body", "RoutedTransport"]
 
@@ -36,11 +36,6 @@ RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 TransportT = TypeVar("TransportT")
 LimitsT = TypeVar("LimitsT")
-
-RetryOn = Callable[[BaseException], object] | type[BaseException] | tuple[type[BaseException], ...]
-
-# RFC 9110, 9.2.2.
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 # Of one pod's transport, as the clients have it for all; but idle connections are closed before
 # uvicorn closes them, after 5 s, so that no request meets one that is being closed.
@@ -121,7 +116,7 @@ class RoutedTransport(Generic[RequestT, ResponseT, TransportT, LimitsT]):
         self._key = key
         self._n = n
         self._bound = bound
-        self._retry_on = _judge(retry_on)
+        self._retry_on = retry_on
         self._total = total
         self._connect_timeout = connect_timeout
         self._names = frozenset(ring.names)
@@ -224,7 +219,12 @@ class RoutedTransport(Generic[RequestT, ResponseT, TransportT, LimitsT]):
 
     async def _send(self, key: str | bytes, request: Any) -> ResponseT:
         pool = self._pool or await self._open_pool()
-        tries = pool.attempts(key, n=self._n, bound=self._bound, retry_on=self._retries_of(request))
+        retry_on = retries_of(
+            request.method,
+            is_at_hand=isinstance(request.stream, self._library().ByteStream),
+            retry_on=self._retry_on,
+        )
+        tries = pool.attempts(key, n=self._n, bound=self._bound, retry_on=retry_on)
         while True:
             async with tries as connections:
                 pod = tries.pod
@@ -281,17 +281,6 @@ class RoutedTransport(Generic[RequestT, ResponseT, TransportT, LimitsT]):
         if key is None:
             raise ConfigError(f"the key function of {self!r} gave none for {request.url}")
         return key
-
-    def _retries_of(self, request: Any) -> Callable[[BaseException], object]:
-        # Of another body nobody knows whether it can be sent once more.
-        if isinstance(request.stream, self._library().ByteStream):
-            if self._retry_on is not None:
-                return self._retry_on
-            return may_repeat if request.method in _IDEMPOTENT else never_sent
-        retry_on = self._retry_on
-        if retry_on is None:
-            return never_sent
-        return lambda error: never_sent(error) and retry_on(error)
 
     async def _open_pool(self) -> Pool[_Connections]:
         self._check_open()
@@ -384,9 +373,3 @@ class Body:
             await self._stream.aclose()
         finally:
             self._kept.end()
-
-
-def _judge(retry_on: RetryOn | None) -> Callable[[BaseException], object] | None:
-    if retry_on is None or not isinstance(retry_on, type | tuple):
-        return retry_on
-    return lambda error: isinstance(error, retry_on)
