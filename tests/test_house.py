@@ -81,7 +81,7 @@ INSIDE = {
     "knet.belief": [
         *("policy", "pace", "age", "family", "absence", "disputes", "samples", "decide"),
     ],
-    "knet.integrations": ["retries", "transport", "httpx2", "httpx", "aiohttp"],
+    "knet.integrations": ["retries", "transport", "httpx2", "httpx", "aiohttp", "grpc"],
     "knet.ring": [
         *("words", "standing", "sharing", "life", "detour", "serving", "owning"),
         *("options", "ring"),
@@ -127,7 +127,10 @@ ONLY_IN = {
     "pycares": {"knet.resolver.cares"},
     "xxhash": {"knet.hashring.hashing"},
     "bintrees": {"knet.hashring.tree"},
-    "asyncio": {"knet.hosting", "knet.resolver.cares", "knet.testing.server"},
+    "asyncio": {
+        *("knet.hosting", "knet.resolver.cares", "knet.testing.server"),
+        "knet.integrations.grpc",
+    },
     "trio": {"knet.hosting", "knet.resolver.cares"},
     "dns": {"knet.testing"},
     "typer": {"knet.cli"},

@@ -23,6 +23,7 @@ from knet import (
     RingNotReady,
     may_repeat,
 )
+from knet.pool import PooledAttempts
 from tests.fakes import A, B, C, FakeResolver
 from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
 
@@ -399,11 +400,10 @@ async def test_reads_go_on_with_the_client_of_the_next_pod() -> None:
             await pool.call("user-42", read)
 
 
-async def keep(tries: Any) -> Kept:
+async def keep(tries: PooledAttempts[Any]) -> Kept:
     while True:
         async with tries:
             kept = tries.keep()
-            assert isinstance(kept, Kept)
             assert tries.keep() is kept
             return kept
 

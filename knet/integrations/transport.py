@@ -28,7 +28,7 @@ from knet import (
     RingClosed,
     never_sent,
 )
-from knet.integrations.retries import RetryOn
+from knet.integrations.retries import RetryOn, retries_of
 
 __all__ = ["Body", "RoutedTransport"]
 

@@ -572,6 +572,13 @@ class Ring:
     # --- what it knows
 
     @property
+    def service(self) -> str:
+        """
+        The service, as it was asked for, in lower case.
+        """
+        return self._question.service
+
+    @property
     def names(self) -> tuple[str, ...]:
         """
         The names by which a client may ask for this ring's service, shortest first.
