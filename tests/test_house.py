@@ -81,7 +81,10 @@ INSIDE = {
     "knet.belief": [
         *("policy", "pace", "age", "family", "absence", "disputes", "samples", "decide"),
     ],
-    "knet.integrations": ["retries", "transport", "httpx2", "httpx", "aiohttp", "grpc"],
+    "knet.integrations": [
+        *("retries", "transport", "httpx2", "httpx", "aiohttp", "grpc"),
+        *("forwarding", "forwarder", "asgi"),
+    ],
     "knet.ring": [
         *("words", "standing", "sharing", "life", "detour", "serving", "owning"),
         *("options", "ring"),

@@ -109,8 +109,9 @@ class RingChannels:
             "grpc.enable_http_proxy": 0,
             "grpc.use_local_subchannel_pool": 1,
             "grpc.initial_reconnect_backoff_ms": _FIRST_BACKOFF,
-            "grpc.min_reconnect_backoff_ms": int(1000 * connect_timeout),
-            "grpc.max_reconnect_backoff_ms": max(_MOST_BACKOFF, int(1000 * connect_timeout)),
+            # How long it tries; who waits for it gives up before.
+            "grpc.min_reconnect_backoff_ms": int(2000 * connect_timeout),
+            "grpc.max_reconnect_backoff_ms": max(_MOST_BACKOFF, int(2000 * connect_timeout)),
         }
         self._options = tuple({**own, **dict(options)}.items())
         self._pool: Pool[grpc.aio.Channel] = Pool(ring, self._open, lambda c: c.close(grace))

@@ -359,14 +359,22 @@ class Body:
     def __init__(self, stream: Any, kept: Kept) -> None:
         self._stream = stream
         self._kept = kept
+        self._parts: Any = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        # No generator: one that is left in the middle is a warning on trio.
+        self._parts = self._stream.__aiter__()
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            async for part in self._stream:
-                yield part
+            part: bytes = await self._parts.__anext__()
+        except StopAsyncIteration:
+            raise
         except Exception as error:
             self._kept.end(error)
             raise
+        return part
 
     async def aclose(self) -> None:
         try:

@@ -1,0 +1,467 @@
+"""
+Hands a request on to the pod that owns its key: the awaiting half of `knet.integrations.forwarding`.
+
+Over httpx2, with connections of their own for each pod. Both bodies stream. When the caller goes, the
+exchange with the owner ends. A WebSocket is taken up by this pod and by the owner, and its messages are
+passed on one by one.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+import anyio
+
+from knet import Endpoint, Kept, Pool, Ring
+from knet.integrations.forwarding import (
+    BadGateway,
+    Headers,
+    Hop,
+    answer_headers,
+    handshake_headers,
+    is_close_code,
+    request_headers,
+)
+from knet.integrations.retries import retries_of
+
+try:
+    import httpx2
+    from httpx2.websockets import (
+        AsyncWebSocketSession,
+        WebSocketDisconnect,
+        WebSocketNetworkError,
+    )
+except ImportError as error:
+    raise ImportError(
+        "httpx2 is not installed, or not with its WebSockets: python -m pip install 'knet-ring[asgi]'"
+    ) from error
+
+__all__ = ["Forwarder"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# Bytes of one message of a WebSocket: as much as uvicorn takes.
+_LARGEST_MESSAGE = 16 * 1024 * 1024
+
+# "Service Restart", of the registry of RFC 6455: come again.
+_COME_AGAIN = 1012
+_NORMAL = 1000
+
+
+class _CallerGone(Exception):
+    """
+    Raised inside of an exchange whose caller has gone.
+    """
+
+
+class Forwarder:
+    """
+    Hands requests on.
+
+    Args:
+        n: How many pods are tried, at most.
+        connect_timeout: Seconds for a connection to a pod.
+        total: Seconds until the answer begins, or `None`.
+        scheme: By which pods are reached.
+        transport: Given a pod, makes its transport; `None`: one of httpx2, with one TLS context.
+    """
+
+    def __init__(
+        self,
+        *,
+        n: int,
+        connect_timeout: float,
+        total: float | None,
+        scheme: str,
+        transport: Callable[[Endpoint], httpx2.AsyncBaseTransport] | None,
+    ) -> None:
+        self._n = n
+        self._total = total
+        self._scheme = scheme
+        self._timeout = {
+            "connect": connect_timeout,
+            "pool": connect_timeout,
+            "read": None,
+            "write": None,
+        }
+        self._transport = transport
+        self._verify: Any = False
+        if transport is None and scheme == "https":
+            self._verify = httpx2.create_ssl_context()
+        self._ring: Ring | None = None
+        self._pool: Pool[httpx2.AsyncBaseTransport] | None = None
+
+    async def aclose(self) -> None:
+        """
+        Close all connections; a later request opens others.
+        """
+        pool, self._pool, self._ring = self._pool, None, None
+        if pool is not None:
+            await pool.aclose()
+
+    async def forward(
+        self,
+        key: str | bytes,
+        ring: Ring,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        me: str,
+        secret: bytes | None,
+    ) -> Receive | None:
+        """
+        Have the owner of *key* serve what *scope* asks for.
+
+        Returns:
+            `None`: it was handed on. Else it is to be served here, and this is where it is received from.
+
+        Raises:
+            BadGateway: Nobody could be reached, and nothing was answered.
+            NoEndpoints: There are no pods.
+            RingClosed: The ring is closed.
+        """
+        first = await receive()
+        if first["type"] in ("http.disconnect", "websocket.disconnect"):
+            return None
+        exchange = _Exchange(self, key, ring, scope, first, receive, send, me, secret)
+        is_left = await (exchange.websocket() if scope["type"] == "websocket" else exchange.http())
+        return exchange.replay if is_left else None
+
+    async def begin(
+        self, exchange: _Exchange, method: str, *, is_at_hand: bool
+    ) -> tuple[httpx2.Response, Kept] | None:
+        """
+        Return the beginning of an answer; `None`: this pod is the one to serve it.
+        """
+        pool = await self._pool_of(exchange.ring)
+        retry_on = retries_of(method, is_at_hand=is_at_hand, retry_on=None)
+        tries = pool.attempts(exchange.key, n=self._n, retry_on=retry_on)
+        try:
+            with anyio.fail_after(self._total):
+                while True:
+                    async with tries as transport:
+                        pod = tries.pod
+                        if pod is None or pod == exchange.ring.me:
+                            return None
+                        response = await transport.handle_async_request(
+                            self._request(exchange, method, pod)
+                        )
+                        return response, tries.keep()
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise BadGateway(504, f"the pod of this key did not answer: {_said(error)}") from error
+        except httpx2.TransportError as error:
+            raise BadGateway(
+                502, f"the pod of this key could not be reached: {_said(error)}"
+            ) from error
+
+    def _request(self, exchange: _Exchange, method: str, pod: Endpoint) -> httpx2.Request:
+        where: dict[str, Any] = {"scheme": self._scheme, "host": pod.address}
+        if pod.port is not None:
+            where["port"] = pod.port
+        return httpx2.Request(
+            method,
+            httpx2.URL(**where, raw_path=exchange.target),
+            headers=exchange.headers_for(pod),
+            stream=exchange.body(),
+            extensions={"timeout": self._timeout, "sni_hostname": exchange.ring.service},
+        )
+
+    async def _pool_of(self, ring: Ring) -> Pool[httpx2.AsyncBaseTransport]:
+        if self._ring is not ring or self._pool is None:
+            old, self._ring = self._pool, ring
+            self._pool = Pool(ring, self._open)
+            await self._pool.__aenter__()
+            if old is not None:
+                await old.aclose()
+        return self._pool
+
+    def _open(self, pod: Endpoint) -> httpx2.AsyncBaseTransport:
+        if self._transport is not None:
+            return self._transport(pod)
+        # uvicorn closes idle connections after 5 s.
+        limits = httpx2.Limits(max_connections=None, keepalive_expiry=4.0)
+        return httpx2.AsyncHTTPTransport(verify=self._verify, limits=limits)
+
+
+class _Exchange:
+    """
+    One request that is handed on.
+    """
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        key: str | bytes,
+        ring: Ring,
+        scope: Scope,
+        first: Message,
+        receive: Receive,
+        send: Send,
+        me: str,
+        secret: bytes | None,
+    ) -> None:
+        self.key = key
+        self.ring = ring
+        self._forwarder = forwarder
+        self._scope = scope
+        self._first = first
+        self._receive = receive
+        self._send = send
+        self._me = me
+        self._secret = secret
+        self._owner = ring.snapshot.get(key)
+        self._was_first_taken = False
+        self._body_ended = anyio.Event()
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        query: bytes = scope.get("query_string", b"")
+        self.target = path + b"?" + query if query else path
+
+    async def replay(self) -> Message:
+        """
+        Receive from the beginning.
+        """
+        if not self._was_first_taken:
+            self._was_first_taken = True
+            return self._first
+        return await self._receive()
+
+    # --- what the owner gets
+
+    def headers_for(self, pod: Endpoint) -> Headers:
+        """
+        Return the headers for *pod*, which may be another one than the owner.
+        """
+        scope = self._scope
+        client = scope.get("client")
+        hop = Hop(self._owner.name, self.ring.snapshot.digest, has_failed=pod != self._owner)
+        headers = request_headers(
+            scope["headers"],
+            hop.value(self._secret),
+            me=self._me,
+            client=None if client is None else client[0],
+            scheme=scope.get("scheme", "http"),
+            version=scope.get("http_version", "1.1"),
+        )
+        if scope["type"] == "websocket":
+            headers = handshake_headers(headers)
+            headers += [
+                (b"connection", b"upgrade"),
+                (b"upgrade", b"websocket"),
+                (b"sec-websocket-version", b"13"),
+                (b"sec-websocket-key", _new_key()),
+            ]
+        elif not self._is_at_hand and not any(name == b"content-length" for name, _ in headers):
+            headers.append((b"transfer-encoding", b"chunked"))
+        return headers
+
+    @property
+    def _is_at_hand(self) -> bool:
+        return not self._first.get("more_body", False)
+
+    def body(self) -> Any:
+        """
+        Return what is sent to the owner.
+        """
+        if self._is_at_hand:
+            return httpx2.ByteStream(self._first.get("body", b""))
+        return _Streamed(self._next_part)
+
+    async def _next_part(self) -> bytes:
+        """
+        Return what comes next of the body; `b""`: it has ended.
+        """
+        while not self._body_ended.is_set():
+            message = await self.replay()
+            if message["type"] != "http.request":
+                raise _CallerGone
+            if not message.get("more_body", False):
+                self._body_ended.set()
+            if part := message.get("body", b""):
+                return bytes(part)
+        return b""
+
+    # --- HTTP
+
+    async def http(self) -> bool:
+        """
+        Hand a request on, and its answer back; return whether it is to be served here.
+        """
+        outcome: bool | Exception = False
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch, tasks.cancel_scope)
+            try:
+                outcome = await self._http()
+            except _CallerGone:
+                pass
+            except Exception as error:  # noqa: BLE001 - it is to leave the group as itself
+                outcome = error
+            tasks.cancel_scope.cancel()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def _http(self) -> bool:
+        begun = await self._forwarder.begin(
+            self, self._scope["method"], is_at_hand=self._is_at_hand
+        )
+        if begun is None:
+            return True
+        response, kept = begun
+        self._body_ended.set()
+        try:
+            await self._send(
+                {
+                    "type": "http.response.start",
+                    "status": response.status_code,
+                    "headers": answer_headers(response.headers.raw),
+                }
+            )
+            assert isinstance(response.stream, httpx2.AsyncByteStream)
+            async for part in response.stream:
+                await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            await self._send({"type": "http.response.body", "body": b""})
+        except httpx2.TransportError as error:
+            # To end it as if it were whole would be a lie: the server is to break it off.
+            kept.end(error)
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+            kept.end()
+        return False
+
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        """
+        End the exchange when the caller goes; nobody else receives once the body has ended.
+        """
+        if not self._is_at_hand:
+            await self._body_ended.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    # --- WebSockets
+
+    async def websocket(self) -> bool:
+        """
+        Hand a WebSocket on, until either side ends it; return whether it is to be served here.
+        """
+        begun = await self._forwarder.begin(self, "GET", is_at_hand=True)
+        if begun is None:
+            return True
+        response, kept = begun
+        try:
+            if response.status_code == 101:
+                await self._take_up(response, kept)
+            else:
+                await self._deny(response)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+            kept.end()
+        return False
+
+    async def _take_up(self, response: httpx2.Response, kept: Kept) -> None:
+        accept: dict[str, Any] = {
+            "type": "websocket.accept",
+            "headers": [
+                each
+                for each in handshake_headers(answer_headers(response.headers.raw))
+                if each[0] != b"sec-websocket-protocol"
+            ],
+        }
+        if protocol := response.headers.get("sec-websocket-protocol"):
+            accept["subprotocol"] = protocol
+        await self._send(accept)
+        session = AsyncWebSocketSession(
+            response.extensions["network_stream"],
+            max_message_size_bytes=_LARGEST_MESSAGE,
+            response=response,
+        )
+        async with session, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._to_owner, session, tasks.cancel_scope)
+            await self._to_caller(session, kept)
+            tasks.cancel_scope.cancel()
+
+    async def _to_owner(self, session: Any, scope: anyio.CancelScope) -> None:
+        while True:
+            message = await self._receive()
+            try:
+                if message["type"] == "websocket.disconnect":
+                    code = message.get("code") or _NORMAL
+                    code = code if is_close_code(code) else _NORMAL
+                    await session.close(code, message.get("reason") or None)
+                    scope.cancel()
+                    return
+                if message.get("text") is not None:
+                    await session.send_text(message["text"])
+                else:
+                    await session.send_bytes(message["bytes"])
+            except WebSocketNetworkError:
+                return  # who reads from the owner sees it too
+
+    async def _to_caller(self, session: Any, kept: Kept) -> None:
+        while True:
+            try:
+                event = await session.receive()
+            except WebSocketDisconnect as end:
+                code = end.code if is_close_code(end.code) else _NORMAL
+                reason = end.reason
+            except WebSocketNetworkError as error:
+                kept.end(httpx2.ReadError(f"the WebSocket broke off: {_said(error)}"))
+                code, reason = _COME_AGAIN, "the pod of this key has gone"
+            else:
+                if isinstance(event.data, str):
+                    await self._send({"type": "websocket.send", "text": event.data})
+                else:
+                    await self._send({"type": "websocket.send", "bytes": bytes(event.data)})
+                continue
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            return
+
+    async def _deny(self, response: httpx2.Response) -> None:
+        if "websocket.http.response" not in (self._scope.get("extensions") or {}):
+            await self._send({"type": "websocket.close", "code": _NORMAL})
+            return
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        body = b"".join([part async for part in response.stream])
+        await self._send(
+            {
+                "type": "websocket.http.response.start",
+                "status": response.status_code,
+                "headers": answer_headers(response.headers.raw),
+            }
+        )
+        await self._send({"type": "websocket.http.response.body", "body": body})
+
+
+class _Streamed(httpx2.AsyncByteStream):
+    """
+    A body that is sent as it comes.
+    """
+
+    def __init__(self, next_part: Callable[[], Awaitable[bytes]]) -> None:
+        self._next_part = next_part
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        # No generator: one that is left in the middle is a warning on trio.
+        return self
+
+    async def __anext__(self) -> bytes:
+        if part := await self._next_part():
+            return part
+        raise StopAsyncIteration
+
+
+def _new_key() -> bytes:
+    return base64.b64encode(secrets.token_bytes(16))
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}{f': {error}' if str(error) else ''}"
