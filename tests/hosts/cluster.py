@@ -7,7 +7,7 @@ settings lead to a `HeadlessService`, and the time between two lookups is short.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,6 +16,10 @@ import anyio
 import pytest
 
 import knet
+import knet.integrations.aiohttp
+import knet.integrations.asgi
+import knet.integrations.grpc  # those that know what a ring is, before it is another class
+import knet.integrations.httpx2
 from knet import RefreshPolicy, Ring
 from knet.resolver import surrounded_by
 from knet.surroundings import surroundings_from
@@ -33,10 +37,14 @@ _KEYS = [f"user-{i}" for i in range(40)]
 
 @contextmanager
 def cluster(
-    monkeypatch: pytest.MonkeyPatch, *, stateful: bool = False, makes_rings: bool = False
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    pods: int | Sequence[str] = 3,
+    stateful: bool = False,
+    makes_rings: bool = False,
 ) -> Iterator[HeadlessService]:
     """
-    Be in the namespace `prod` of a cluster in which the service `web` has three pods.
+    Be in the namespace `prod` of a cluster in which the service `web` has three pods, or these.
     """
     made: list[Ring] = []
 
@@ -50,9 +58,10 @@ def cluster(
             made.append(self)
 
     kubelet = surroundings_from("search prod.svc.cluster.local svc.cluster.local cluster.local")
-    monkeypatch.setattr(knet, "Ring", QuickRing)
+    for maker in (knet, knet.integrations.asgi, knet.integrations.aiohttp):
+        monkeypatch.setattr(maker, "Ring", QuickRing)
     with (
-        HeadlessService(WEB, pods=3, stateful=stateful) as service,
+        HeadlessService(WEB, pods=pods, stateful=stateful) as service,
         surrounded_by(replace(kubelet, nameservers=(service.nameserver,))),
     ):
         yield service

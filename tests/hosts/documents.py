@@ -89,13 +89,13 @@ def blocks(document: Path, *languages: str) -> list[Block]:
     return [each for each in found if not languages or each.language in languages]
 
 
-def example(heading: str) -> Block:
+def example(heading: str, document: str = "hosting") -> Block:
     """
-    Return the one Python block under *heading* in `docs/hosting.md`.
+    Return the one Python block under *heading* in a document of `docs`.
     """
     (block,) = [
         each
-        for each in blocks(ROOT / "docs" / "hosting.md", "python")
+        for each in blocks(ROOT / "docs" / f"{document}.md", "python")
         if each.heading.strip("`") == heading
     ]
     return block

@@ -1,7 +1,9 @@
 """
-One pod of a service that routes to itself: serves the example of docs/peers.md until it is ended.
+One pod of a service that routes to itself: serves a program of the documents until it is ended.
 
-    python -m tests.hosts.peer ADDRESS PORT NAMESERVER
+    python -m tests.hosts.peer DOCUMENT NUMBER ADDRESS PORT NAMESERVER
+
+NUMBER is that of the program in the document, from 0.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 import uvicorn
 
 import knet
+import knet.integrations.asgi
 from knet.resolver import surrounded_by
 from knet.surroundings import surroundings_from
 
@@ -20,13 +23,14 @@ from .cluster import QUICK
 from .documents import ROOT, blocks
 
 
-def main(address: str, port: str, nameserver: str) -> None:
+def main(document: str, number: str, address: str, port: str, nameserver: str) -> None:
     class QuickRing(knet.Ring):  # type: ignore[misc] # it is final for users
         def __init__(self, service: str, **options: Any) -> None:
             super().__init__(service, refresh=QUICK, **options)
 
-    setattr(knet, "Ring", QuickRing)  # noqa: B010 - it is a class for type checkers
-    block = blocks(ROOT / "docs" / "peers.md", "python")[0]
+    for maker in (knet, knet.integrations.asgi):
+        setattr(maker, "Ring", QuickRing)  # noqa: B010 - it is a class for type checkers
+    block = blocks(ROOT / "docs" / f"{document}.md", "python")[int(number)]
     kubelet = surroundings_from("search prod.svc.cluster.local svc.cluster.local cluster.local")
     here = replace(kubelet, nameservers=(nameserver,), addresses=(address,))
     with surrounded_by(here):

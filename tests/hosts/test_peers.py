@@ -5,7 +5,6 @@ The example of docs/peers.md, as three pods of one service: all unready at first
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 
 from knet.testing import HeadlessService, Pod
 
+from .backend import free_port
 from .cluster import WEB
 from .documents import ROOT
 
@@ -25,24 +25,15 @@ ROOMS = [f"room-{number}" for number in range(12)]
 WITHIN = 30.0
 
 
-def free_port() -> int:
-    """
-    Return a port that is free at every address of this host.
-    """
-    with socket.socket() as any_address:
-        any_address.bind(("127.0.0.1", 0))
-        port: int = any_address.getsockname()[1]
-        return port
-
-
 @contextmanager
 def processes(port: int, nameserver: str) -> Iterator[list[subprocess.Popen[str]]]:
     """
     Run the three pods; end them as a kubelet does.
     """
+    command = [sys.executable, "-m", "tests.hosts.peer"]
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.hosts.peer", address, str(port), nameserver],
+            [*command, "peers", "0", address, str(port), nameserver],
             cwd=ROOT,
             stderr=subprocess.PIPE,
             text=True,

@@ -15,6 +15,10 @@ import anyio
 import pytest
 
 import knet
+from tests.fakes import FakeResolver
+
+from .cluster import QUICK
+from .documents import example
 
 pytestmark = pytest.mark.anyio
 
@@ -38,21 +42,72 @@ def servers(tmp_path: Path) -> Iterator[dict[int, subprocess.Popen[bytes]]]:
     """
     if REDIS is None:
         pytest.skip("redis-server is not installed")
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(SERVERS)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    options = ["--save", "", "--bind", "127.0.0.1", "--daemonize", "no", "--dir", str(tmp_path)]
-    running = {
-        port: subprocess.Popen([REDIS, "--port", str(port), *options], stdout=subprocess.DEVNULL)
-        for port in ports
-    }
+    running: dict[int, subprocess.Popen[bytes]] = {}
     try:
+        for _ in range(SERVERS):
+            start(running, tmp_path)
         yield running
     finally:
         for process in running.values():
             process.kill()
             process.wait()
+
+
+def start(running: dict[int, subprocess.Popen[bytes]], folder: Path) -> int:
+    """
+    Start one more, and return its port.
+    """
+    assert REDIS is not None
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    options = ["--save", "", "--bind", "127.0.0.1", "--daemonize", "no", "--dir", str(folder)]
+    command = [REDIS, "--port", str(port), *options]
+    running[port] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    return port
+
+
+async def test_no_read_fails_while_servers_come_and_go(
+    servers: dict[int, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """
+    The program of docs/recipes.md.
+    """
+    module = example("A pool of Redis clients", "recipes").run("example")
+
+    def pod(port: int) -> knet.Endpoint:
+        return knet.Endpoint(f"cache-{port}", "127.0.0.1", port)
+
+    for port in servers:
+        await until_it_listens(port)
+    resolver = FakeResolver(*map(pod, servers))
+    ring = knet.Ring("cache.prod", resolver=resolver, refresh=QUICK)
+    async with ring, knet.Pool(ring, module["connect"]) as pool:
+        cache = module["Cache"](pool)
+        reads, dead = 0, next(iter(servers))
+
+        async def load() -> None:
+            nonlocal reads
+            for key in KEYS * 4:
+                await cache.get(key)
+                reads += 1
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(4):
+                    tasks.start_soon(load)
+                while reads < 200:
+                    await anyio.sleep(0.001)
+                servers[dead].kill()
+                servers[dead].wait()
+            new = start(servers, tmp_path)
+            await until_it_listens(new)
+            resolver.answer(*(pod(port) for port in servers if port != dead))
+            while pod(new) not in ring.snapshot.endpoints or len(ring.snapshot) != SERVERS:
+                await anyio.sleep(0.01)
+            for key in KEYS:
+                assert await cache.count(key) == 1
+        assert len(pool) == SERVERS
+        assert ring.stats().in_flight == 0
 
 
 async def test_a_killed_redis_costs_no_read_and_repeats_no_increment(

@@ -1,0 +1,96 @@
+"""
+One pod behind the programs of docs/recipes.md: answers every request with its address, after a moment.
+
+    python -m tests.hosts.backend ADDRESS PORT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from .documents import ROOT
+
+__all__ = ["Backends", "backends", "free_port"]
+
+
+async def serve(address: str, port: int) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                lengths = [
+                    int(line.partition(b":")[2])
+                    for line in head.lower().split(b"\r\n")
+                    if line.startswith(b"content-length:")
+                ]
+                await reader.readexactly(sum(lengths))
+                await asyncio.sleep(0.002)
+                told = f"HTTP/1.1 200 OK\r\ncontent-length: {len(address)}\r\n\r\n{address}"
+                writer.write(told.encode())
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, address, port)
+    print("ready", flush=True)
+    async with server:
+        await server.serve_forever()
+
+
+class Backends:
+    """
+    Pods in processes of their own, all at one port.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.running: dict[str, subprocess.Popen[str]] = {}
+
+    def start(self, address: str) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hosts.backend", address, str(self.port)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.running[address] = process
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+
+    def kill(self, address: str) -> None:
+        """
+        End it as a node that loses its power does, but for the kernel, which closes its sockets.
+        """
+        process = self.running.pop(address)
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def backends(*addresses: str) -> Iterator[Backends]:
+    made = Backends(free_port())
+    try:
+        for address in addresses:
+            made.start(address)
+        yield made
+    finally:
+        for address in list(made.running):
+            made.kill(address)
+
+
+def free_port() -> int:
+    """
+    Return a port that is free at every address of this host.
+    """
+    with socket.socket() as any_address:
+        any_address.bind(("127.0.0.1", 0))
+        port: int = any_address.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1], int(sys.argv[2])))
