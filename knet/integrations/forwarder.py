@@ -9,6 +9,7 @@ passed on one by one.
 from __future__ import annotations
 
 import base64
+import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
@@ -40,6 +41,8 @@ except ImportError as error:
     ) from error
 
 __all__ = ["Forwarder"]
+
+_logger = logging.getLogger("knet")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -216,6 +219,7 @@ class _Exchange:
         self._me = me
         self._secret = secret
         self._owner = ring.snapshot.get(key)
+        self._asked: Endpoint | None = None
         self._was_first_taken = False
         self._body_ended = anyio.Event()
         path: bytes = scope.get("raw_path") or scope["path"].encode()
@@ -237,6 +241,7 @@ class _Exchange:
         """
         Return the headers for *pod*, which may be another one than the owner.
         """
+        self._asked = pod
         scope = self._scope
         client = scope.get("client")
         hop = Hop(self._owner.name, self.ring.snapshot.digest, has_failed=pod != self._owner)
@@ -329,6 +334,11 @@ class _Exchange:
         except httpx2.TransportError as error:
             # To end it as if it were whole would be a lie: the server is to break it off.
             kept.end(error)
+            _logger.warning(
+                "%s: the answer of %s to %s %r broke off: %s",
+                *(self.ring.service, self._asked, self._scope["method"], self._scope["path"][:200]),
+                _said(error),
+            )
             raise
         finally:
             with anyio.CancelScope(shield=True):

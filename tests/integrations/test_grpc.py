@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -310,3 +313,80 @@ async def test_what_cannot_be_used_says_so() -> None:
     async with empty, RingChannels(empty) as channels:
         with pytest.raises(NoEndpoints):
             await ask(channels, "user-42")
+
+
+SERVER = """
+import asyncio, sys, grpc, grpc.aio
+class Pod(grpc.GenericRpcHandler):
+    def service(self, details):
+        async def answer(request, context):
+            await asyncio.sleep(0.002)
+            return request
+        return grpc.unary_unary_rpc_method_handler(answer)
+async def main():
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([Pod()])
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    await server.start()
+    await server.wait_for_termination()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def processes() -> Iterator[dict[int, subprocess.Popen[str]]]:
+    """
+    Servers by their ports.
+    """
+    running = [
+        subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    try:
+        yield {int(each.stdout.readline()): each for each in running if each.stdout}
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.long
+async def test_a_killed_process_costs_no_call_that_began_after_its_death_was_seen(
+    processes: dict[int, subprocess.Popen[str]],
+) -> None:
+    """
+    Under 20 clients. Those under way leave as they are, since nobody can say whether they were done.
+    """
+    async with (
+        Ring.static([f"127.0.0.1:{port}" for port in processes], service=SERVICE) as ring,
+        RingChannels(ring) as channels,
+    ):
+        before, after = 0, 0
+        failed_after: list[BaseException] = []
+        is_over = False
+
+        async def client(seed: int) -> None:
+            nonlocal before, after
+            chance = random.Random(seed)
+            while not is_over:
+                was_seen = bool(ring.ejected)
+                try:
+                    await ask(channels, f"user-{chance.randrange(1000)}")
+                except grpc.aio.AioRpcError as error:
+                    if was_seen:
+                        failed_after.append(error)
+                before, after = before + (not was_seen), after + was_seen
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                for seed in range(20):
+                    tasks.start_soon(client, seed)
+                while before < 500:
+                    await anyio.sleep(0.01)
+                next(iter(processes.values())).kill()
+                while after < 500:
+                    await anyio.sleep(0.01)
+                is_over = True
+        assert not failed_after
+        assert [pod.port for pod in ring.ejected] == [next(iter(processes))]
+        assert ring.stats().in_flight == 0

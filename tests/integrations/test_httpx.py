@@ -7,7 +7,8 @@ from __future__ import annotations
 import gc
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,7 @@ import httpx
 import httpx2
 import pytest
 import trustme
+from anyio.abc import SocketAttribute
 
 import knet
 from knet import ConfigError, Endpoint, NoEndpoints, Ring, RingClosed, RingNotReady
@@ -570,6 +572,76 @@ async def test_a_handshake_that_hangs_costs_the_connect_timeout(kit: Kit) -> Non
                 with pytest.raises(kit.library.ConnectTimeout):
                     await client.get("https://web.prod/x", **key())
                 assert ring.stats().in_flight == 0
+
+
+# --- HTTP/2
+
+
+@asynccontextmanager
+async def speaking_h2(*faults: str) -> AsyncIterator[list[tuple[int, list[str]]]]:
+    """
+    Pods that speak HTTP/2 without TLS: their ports, and what each has seen. `"goaway"`: it leaves at the
+    first request.
+    """
+    import h2.config
+    import h2.connection
+    import h2.events
+
+    async with AsyncExitStack() as stack:
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        made = []
+        for fault in faults:
+            listener: Any = await anyio.create_tcp_listener(local_host="127.0.0.1")
+            seen: list[str] = []
+
+            async def serve(stream: Any, seen: list[str] = seen, fault: str = fault) -> None:
+                connection = h2.connection.H2Connection(
+                    h2.config.H2Configuration(client_side=False)
+                )
+                connection.initiate_connection()
+                with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                    async with stream:
+                        await stream.send(connection.data_to_send())
+                        while True:
+                            for event in connection.receive_data(await stream.receive()):
+                                if isinstance(event, h2.events.StreamEnded):
+                                    seen.append(fault)
+                                    if fault == "goaway":
+                                        connection.close_connection(last_stream_id=0)
+                                        await stream.send(connection.data_to_send())
+                                        return
+                                    connection.send_headers(event.stream_id, [(":status", "200")])
+                                    connection.send_data(event.stream_id, b"well", end_stream=True)
+                            await stream.send(connection.data_to_send())
+
+            async def live(listener: Any = listener, serve: Any = serve) -> None:
+                async with listener:
+                    await listener.serve(serve)
+
+            tasks.start_soon(live)
+            made.append((listener.extra(SocketAttribute.local_port), seen))
+        yield made
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_pod_that_says_goaway_is_one_whose_exchange_broke(kit: Kit, method: str) -> None:
+    async with speaking_h2("goaway", "") as [(leaving, seen), (port, also)]:
+        ring = Ring.static([f"127.0.0.1:{leaving}", f"127.0.0.1:{port}"], service=SERVICE)
+        async with ring:
+            name = next(k for k in KEYS if ring.snapshot.get(k).port == leaving)
+            transport = partial(kit.library.AsyncHTTPTransport, http1=False, http2=True)
+            async with kit.client(ring, transport=lambda _: transport()) as client:
+                asked = client.request(method, "http://web.prod/x", **key(name))
+                if method == "GET":
+                    assert (await asked).text == "well"
+                    assert len(also) == 1
+                else:
+                    with pytest.raises(kit.library.RemoteProtocolError):
+                        await asked
+                    assert not also
+            assert len(seen) == 1
+            assert ring.stats().in_flight == 0
 
 
 # --- the life of a transport

@@ -49,11 +49,17 @@ class Envoy:
         binary: Path of the executable.
         clusters: What `static_cluster` and others made, by name; a request for ``/name`` goes there.
         directory: Where its configuration and its log go.
+        retry_policy: Of all routes; none without.
     """
 
     def __init__(
-        self, binary: str, clusters: Mapping[str, dict[str, Any]], directory: Path
+        self,
+        binary: str,
+        clusters: Mapping[str, dict[str, Any]],
+        directory: Path,
+        retry_policy: dict[str, Any] | None = None,
     ) -> None:
+        self._retries = {} if retry_policy is None else {"retry_policy": retry_policy}
         self.proxy = ("127.0.0.1", free_port())
         self._admin = self.proxy
         while self._admin == self.proxy:
@@ -81,6 +87,13 @@ class Envoy:
         traceback: TracebackType | None,
     ) -> None:
         self._process.__exit__(exc_type, exc, traceback)
+
+    @property
+    def pid(self) -> int:
+        """
+        The number of its process.
+        """
+        return self._process.pid
 
     def wait_for(self, cluster: str, addresses: Iterable[str]) -> None:
         """
@@ -111,6 +124,7 @@ class Envoy:
                 "route": {
                     "cluster": name,
                     "hash_policy": [{"header": {"header_name": "x-key"}}],
+                    **self._retries,
                 },
             }
             for name in clusters

@@ -89,6 +89,14 @@ class Process:
         self._log = directory / "stderr.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """
+        Its number, while it runs.
+        """
+        assert self._process is not None
+        return self._process.pid
+
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
