@@ -1,12 +1,15 @@
 """
-One pod behind the programs of docs/recipes.md: answers every request with its address, after a moment.
+One pod that answers every request with its address, after a moment, and notes what it was asked to do.
 
-    python -m tests.hosts.backend ADDRESS PORT
+    python -m tests.hosts.backend ADDRESS PORT [FILE]
+
+The path of each POST is a line of FILE, written before it is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -18,7 +21,9 @@ from .documents import ROOT
 __all__ = ["Backends", "backends", "free_port"]
 
 
-async def serve(address: str, port: int) -> None:
+async def serve(address: str, port: int, file: str = "") -> None:
+    notes = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if file else -1
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             while True:
@@ -29,6 +34,8 @@ async def serve(address: str, port: int) -> None:
                     if line.startswith(b"content-length:")
                 ]
                 await reader.readexactly(sum(lengths))
+                if notes >= 0 and head.startswith(b"POST "):
+                    os.write(notes, head.split()[1] + b"\n")
                 await asyncio.sleep(0.002)
                 told = f"HTTP/1.1 200 OK\r\ncontent-length: {len(address)}\r\n\r\n{address}"
                 writer.write(told.encode())
@@ -46,13 +53,14 @@ class Backends:
     Pods in processes of their own, all at one port.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, file: str) -> None:
         self.port = port
+        self.file = file
         self.running: dict[str, subprocess.Popen[str]] = {}
 
     def start(self, address: str) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.hosts.backend", address, str(self.port)],
+            [sys.executable, "-m", "tests.hosts.backend", address, str(self.port), self.file],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -71,8 +79,8 @@ class Backends:
 
 
 @contextmanager
-def backends(*addresses: str) -> Iterator[Backends]:
-    made = Backends(free_port())
+def backends(*addresses: str, file: str = "") -> Iterator[Backends]:
+    made = Backends(free_port(), file)
     try:
         for address in addresses:
             made.start(address)
@@ -93,4 +101,4 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(serve(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

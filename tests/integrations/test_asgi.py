@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 import anyio
+import anyio.lowlevel
 import httpx2
 import pytest
 from fastapi import Depends, FastAPI, Request, WebSocket
@@ -609,3 +610,27 @@ def test_bad_options_are_refused_at_once(
 ) -> None:
     with pytest.raises(error, match=what):
         OwnerMiddleware(Starlette(), **{"key": key_of, **options})
+
+
+@pytest.mark.anyio
+async def test_what_is_handed_on_may_be_cancelled_at_every_await() -> None:
+    async with cluster() as it:
+        ring = it.rings["10.0.0.1"]
+        path = f"/rooms/{it.key_of('10.0.0.2')}"
+        is_done, turns = False, 0
+        while not is_done:
+            turns += 1
+
+            async def cancel(scope: anyio.CancelScope, turns: int = turns) -> None:
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                scope.cancel()
+
+            async with anyio.create_task_group() as tasks:
+                with anyio.CancelScope() as scope:
+                    tasks.start_soon(cancel, scope)
+                    await it.ask("10.0.0.1", path, "POST", content=b"body")
+                    is_done = True
+            assert ring.stats().in_flight == 0
+            assert not ring.ejected
+        assert turns > 2

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx
 import httpx2
 import pytest
@@ -726,3 +727,29 @@ def test_the_clients_own_classes_are_met() -> None:
     assert made.__doc__ is not None
     assert "Args:" in made.__doc__
     assert made.__doc__ == also.__doc__
+
+
+async def test_a_request_may_be_cancelled_at_every_await(kit: Kit) -> None:
+    """
+    Whatever it was doing, nothing is held and nobody is ejected, and the next request is served.
+    """
+    turns = 0
+    async with kit.served() as (client, ring, _):
+        is_done = False
+        while not is_done:
+            turns += 1
+
+            async def cancel(scope: anyio.CancelScope, turns: int = turns) -> None:
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                scope.cancel()
+
+            async with anyio.create_task_group() as tasks:
+                with anyio.CancelScope() as scope:
+                    tasks.start_soon(cancel, scope)
+                    await client.get(f"http://web.prod/{turns}", **key())
+                    is_done = True
+            assert ring.stats().in_flight == 0
+            assert not ring.ejected
+        assert (await client.get("http://web.prod/x", **key())).status_code == 200
+    assert turns > 5
