@@ -257,6 +257,7 @@ def test_an_endpoint_is_found_by_what_a_person_knows_of_it() -> None:
         found(pods[0])  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_the_keys_of_a_key_space_out_of_many() -> None:
     """
     As one by one, in their order; also where nobody is left, or nobody was.

@@ -270,6 +270,7 @@ def test_a_bare_name_is_looked_up_in_the_namespace_that_is_given(service: Headle
     assert run(*args, "--namespace", "staging").exit_code == 1
 
 
+@pytest.mark.long
 def test_watch_of_a_name_that_is_not_there_says_so_soon(service: HeadlessService) -> None:
     """
     A second after it has begun, and long before it gives up; the error lists what was tried.

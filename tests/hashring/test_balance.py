@@ -160,6 +160,7 @@ def fair_shares(members: list[Member]) -> dict[Member, float]:
     return {member: member.weight / total for member in members} if total else {}
 
 
+@pytest.mark.long
 @given(any_members.filter(with_keys), points, slots, balances, keys, st.booleans())
 def test_the_rules_as_written_give_the_same_table_and_walk(
     members: list[Member], points: int, slots: int, balance: float, key: str, collide: bool

@@ -432,6 +432,7 @@ for tested in PLACEMENTS:
 """
 
 
+@pytest.mark.long
 def test_processes_with_different_hash_seeds_agree() -> None:
     """
     Not even a set of members, whose order differs, makes two processes disagree.

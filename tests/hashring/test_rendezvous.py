@@ -101,6 +101,7 @@ def test_equal_scores_go_to_the_higher_bid_and_then_to_the_first_name(
     assert walk == ["half", "twin", "quarter"]
 
 
+@pytest.mark.long
 def test_a_bad_logarithm_changes_no_pick(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     C libraries differ in the last digit; ten times that is still no difference here.

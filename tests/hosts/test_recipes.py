@@ -29,7 +29,7 @@ from .backend import Backends, backends, free_port
 from .cluster import WEB, cluster
 from .documents import ROOT, blocks, example
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(4)]
 
 ADDRESSES = ["127.0.0.21", "127.0.0.22", "127.0.0.23"]
 NEW = "127.0.0.24"

@@ -26,9 +26,12 @@ from knet.integrations.forwarding import HOP, Hop
 from tests.fakes import FakeResolver
 
 # httpx2's transport for applications leaves a body in the middle that nobody reads.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*ByteStream.__aiter__:pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.sampled(2),
+    pytest.mark.filterwarnings(
+        "ignore:.*ByteStream.__aiter__:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 QUICK = knet.RefreshPolicy(interval=0.05, min_interval=0.02, retry=0.05, confirm=1, jitter=0)
 PODS = [Endpoint(f"web-{n}", f"10.0.0.{n}", 80) for n in range(1, 4)]

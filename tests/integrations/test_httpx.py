@@ -28,7 +28,7 @@ from tests.fakes import FakeResolver
 
 from .pods import FAULTS, Pod, pods
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(8)]
 
 SERVICE = "web.prod.svc.cluster.local"
 SPELLINGS = ["web.prod", "web.prod.svc", SERVICE, f"{SERVICE}."]

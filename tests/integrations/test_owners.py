@@ -121,6 +121,7 @@ def room_of(owner: str, but: str = "") -> str:
     return next(room for room in ROOMS if OWNERS.get(room) == owner and room != but)
 
 
+@pytest.mark.long
 async def test_requests_streams_and_uploads_reach_the_owner(pods: Pods) -> None:
     async with client() as http:
         for room in ROOMS:
@@ -153,6 +154,7 @@ async def test_requests_streams_and_uploads_reach_the_owner(pods: Pods) -> None:
                 await anyio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_websockets_are_passed_on_message_by_message(pods: Pods) -> None:
     room, owner = room_of(ADDRESSES[1]), f"{ADDRESSES[1]}:{pods.port}"
     url = f"ws://{ADDRESSES[0]}:{pods.port}/rooms/{room}/socket"

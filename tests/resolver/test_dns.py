@@ -698,6 +698,7 @@ async def test_a_flood_of_aliases_ends_in_no_data() -> None:
         assert {query.name for query in web.queries} == {WEB}
 
 
+@pytest.mark.long
 async def test_a_flood_of_targets_is_asked_for_a_few_at_a_time_and_not_for_ever() -> None:
     """
     What 50 targets that are not there cost others is a quarter of the engine, for one deadline.
@@ -735,6 +736,7 @@ async def test_a_flood_of_addresses_for_every_target_leaves_one_pod_a_target() -
     assert set(addresses(answer.endpoints)) == {"10.1.0.1"}
 
 
+@pytest.mark.long
 async def test_a_resolver_keeps_the_last_answer_of_a_question_and_nothing_else() -> None:
     """
     So that what is named again is the same object; whatever was answered before is gone.
@@ -1088,6 +1090,7 @@ async def test_targets_that_can_none_be_looked_up_are_the_error_of_one() -> None
             await asking(web).resolve("web.prod", port="http")
 
 
+@pytest.mark.long
 async def test_a_large_stateful_set_is_found_whole_without_its_addresses() -> None:
     """
     Their addresses do not fit beside a thousand SRV records, so most have to be asked for.

@@ -341,6 +341,7 @@ def test_a_large_answer_has_few_orders_and_never_outlives_a_change() -> None:
         assert len(addresses(service, tcp=True)) == 299
 
 
+@pytest.mark.long
 def test_tcp_too_has_a_ceiling() -> None:
     """
     64 KiB hold 4093 addresses, of whatever there are, and the rest is missing without a word.
