@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
-from typing import Any, Never, Self, TypeVar, Unpack, final
+from typing import Any, Literal, Never, Self, TypeVar, Unpack, final
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -184,11 +184,13 @@ class Ring:
         """
         return self._running()[1].get_nowait(key)
 
-    def get_n(self, key: str | bytes, n: int) -> tuple[Endpoint, ...]:
+    def get_n(
+        self, key: str | bytes, n: int, spread: Literal["zone"] | None = None
+    ) -> tuple[Endpoint, ...]:
         """
         As `knet.Ring.get_n`.
         """
-        return _now(self._running()[1].get_n(key, n))
+        return _now(self._running()[1].get_n(key, n, spread))
 
     def get_many(self, keys: Iterable[str | bytes]) -> list[Endpoint]:
         """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from knet.errors import ConfigError
 
@@ -16,7 +16,7 @@ __all__ = ["Endpoint"]
 
 
 @functools.total_ordering
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Endpoint:
     """
     One pod, as DNS gave it; `str()` of it is where to connect.
@@ -31,6 +31,8 @@ class Endpoint:
         address: Numeric IPv4 or IPv6 address, without brackets.
         port: 1 to 65535, or `None` where only the address is known.
         weight: The share of keys it gets relative to the others; 0 gets none.
+        zone: Where it runs, where its source tells that, as DNS does not; `None`: nobody knows. It is not
+            compared.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -41,6 +43,7 @@ class Endpoint:
     address: str
     port: int | None = None
     weight: float = 1
+    zone: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         # A refresh makes a thousand of these on the event loop: the usual case is one expression.
@@ -53,6 +56,7 @@ class Endpoint:
             and self.address[0] != "["
             and (self.port is None or (self.port.__class__ is int and 0 < self.port < 65536))
             and self.weight == 1
+            and self.zone is None
         ):
             return
         _check(self)
@@ -64,6 +68,13 @@ class Endpoint:
         if not isinstance(other, Endpoint):
             return NotImplemented
         return _rank(self) < _rank(other)
+
+    def __repr__(self) -> str:
+        zone = "" if self.zone is None else f", zone={self.zone!r}"
+        return (
+            f"{type(self).__qualname__}(name={self.name!r}, address={self.address!r}, port={self.port!r}, "
+            f"weight={self.weight!r}{zone})"
+        )
 
     def __str__(self) -> str:
         if self.port is None:
@@ -97,5 +108,10 @@ def _check(endpoint: Endpoint) -> None:
             raise ConfigError(f"an endpoint's port must be 1 to 65535, got {port}")
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise TypeError(f"an endpoint's weight must be a number, not {type(weight).__name__}")
+    if endpoint.zone is not None:
+        if not isinstance(endpoint.zone, str):
+            raise TypeError(f"an endpoint's zone must be a str, not {type(endpoint.zone).__name__}")
+        if not endpoint.zone:
+            raise ConfigError("an endpoint's zone must not be empty: write None")
     if not 0 <= weight < math.inf:
         raise ConfigError(f"an endpoint's weight must be finite and >= 0, got {weight}")

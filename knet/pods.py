@@ -16,7 +16,7 @@ from __future__ import annotations
 import socket
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice, takewhile
@@ -37,6 +37,7 @@ __all__ = [
     "identity",
     "is_dashed",
     "living_at",
+    "spread_over_zones",
     "usable_address",
 ]
 
@@ -237,3 +238,32 @@ def endpoint_from(text: str) -> Endpoint:
     if not (port.isascii() and port.isdecimal() and len(port) <= 5):
         raise ConfigError(f"an endpoint's port must be a number up to 65535, got {text[:80]!r}")
     return Endpoint(address, address, int(port))
+
+
+def spread_over_zones(
+    walk: Iterable[Endpoint], n: int, zones: int, last: Container[Endpoint]
+) -> tuple[Endpoint, ...]:
+    """
+    Return *n* endpoints of *walk*, a zone that has none yet first, as dskit's replication does.
+
+    Args:
+        walk: In order of preference; whoever is in *last* comes at its end.
+        n: How many, where there are so many.
+        zones: How many zones there are; whose zone nobody knows are in one together.
+        last: Who comes after all others, whatever the zone.
+    """
+    first: list[Endpoint] = []
+    others: list[Endpoint] = []
+    out: list[Endpoint] = []
+    seen: set[str | None] = set()
+    for endpoint in walk:
+        if endpoint in last:
+            out.append(endpoint)
+        elif endpoint.zone in seen:
+            others.append(endpoint)
+        else:
+            seen.add(endpoint.zone)
+            first.append(endpoint)
+        if len(first) == n or (len(seen) == zones and len(first) + len(others) >= n):
+            break
+    return tuple([*first, *others, *out][:n])

@@ -51,6 +51,7 @@ class Snapshot:
     __slots__ = {
         "__weakref__": None,
         "_digest": None,
+        "_zones": None,
         "endpoints": "The endpoints, sorted by name.",
         "generation": "1 for a ring's first snapshot, and one more for each that followed.",
         "get": BasePlacement.get.__doc__,
@@ -89,6 +90,7 @@ class Snapshot:
     table: Sequence[Endpoint]
     shift: int
     _digest: str | None
+    _zones: frozenset[str | None] | None
 
     def __init__(self, placement: Placement[Endpoint], *, generation: int = 1) -> None:
         put = super().__setattr__
@@ -100,6 +102,7 @@ class Snapshot:
         put("endpoints", tuple(sorted(placement.members, key=by_name)))
         put("generation", generation)
         put("_digest", None)
+        put("_zones", None)
         is_ours = getattr(type(placement), "get", None) is HashRing.get
         slots = owners(placement) if is_ours else None
         put("table", slots or ())
@@ -126,6 +129,17 @@ class Snapshot:
             digest = f"{hash_key(chr(10).join((spec, *lines))):016x}"
             super().__setattr__("_digest", digest)
         return digest
+
+    @property
+    def zones(self) -> frozenset[str | None]:
+        """
+        The zones of the endpoints; `None` is among them where a source did not tell one.
+        """
+        zones = self._zones
+        if zones is None:
+            zones = frozenset(endpoint.zone for endpoint in self.endpoints)
+            super().__setattr__("_zones", zones)
+        return zones
 
     def share(self) -> dict[Endpoint, float]:
         """

@@ -30,11 +30,20 @@ def test_its_text_is_where_to_connect(endpoint: Endpoint, text: str) -> None:
     assert str(endpoint) == text
 
 
-def test_its_repr_shows_all_four_values() -> None:
-    assert (
-        repr(Endpoint("web-0", "10.0.0.1", 80, 2))
-        == "Endpoint(name='web-0', address='10.0.0.1', port=80, weight=2)"
-    )
+def test_its_repr_shows_its_values_and_a_zone_that_is_known() -> None:
+    shown = "Endpoint(name='web-0', address='10.0.0.1', port=80, weight=2"
+
+    assert repr(Endpoint("web-0", "10.0.0.1", 80, 2)) == f"{shown})"
+    assert repr(Endpoint("web-0", "10.0.0.1", 80, 2, "a")) == f"{shown}, zone='a')"
+
+
+def test_a_zone_is_kept_and_not_compared() -> None:
+    here, there = Endpoint("a", "10.0.0.1", zone="a"), Endpoint("a", "10.0.0.1", zone="b")
+
+    assert here == there == Endpoint("a", "10.0.0.1")
+    assert len({here, there}) == 1
+    assert not here < there
+    assert pickle.loads(pickle.dumps(here)).zone == dataclasses.replace(here, port=1).zone == "a"
 
 
 def test_endpoints_with_the_same_values_are_the_same() -> None:
@@ -65,7 +74,7 @@ def test_an_endpoint_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         A.port = 1  # type: ignore[misc]  # which is the point
     with pytest.raises((AttributeError, TypeError)):
-        A.zone = "a"  # type: ignore[attr-defined]  # it has no such slot
+        A.rack = "a"  # type: ignore[attr-defined]  # it has no such slot
 
 
 def test_an_endpoint_pickles_and_copies() -> None:
@@ -93,6 +102,7 @@ def test_a_weight_is_any_finite_number_from_0_up(weight: float) -> None:
         ({"port": -1}, "got -1"),
         ({"port": 65536}, "got 65536"),
         ({"weight": -1}, "weight must be finite and >= 0, got -1"),
+        ({"zone": ""}, "zone must not be empty"),
         ({"weight": math.nan}, "got nan"),
         ({"weight": math.inf}, "got inf"),
     ],
@@ -107,6 +117,7 @@ def test_a_value_out_of_range_is_refused_by_its_name(values: dict[str, Any], sai
     [
         ({"name": b"web-0"}, "name must be a str, not bytes"),
         ({"address": 1}, "address must be a str, not int"),
+        ({"zone": 1}, "zone must be a str, not int"),
         ({"address": None}, "address must be a str, not NoneType"),
         ({"port": "80"}, "port must be an int, not str"),
         ({"port": 80.0}, "port must be an int, not float"),

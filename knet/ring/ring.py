@@ -12,7 +12,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
-from typing import Any, NoReturn, Self, TypeVar, final, get_args
+from typing import Any, Literal, NoReturn, Self, TypeVar, final, get_args
 
 import anyio
 from anyio.abc import TaskStatus
@@ -228,9 +228,17 @@ class Ring:
         except NoEndpoints:
             raise self._life.no_endpoints() from None
 
-    async def get_n(self, key: str | bytes, n: int) -> tuple[Endpoint, ...]:
+    async def get_n(
+        self, key: str | bytes, n: int, spread: Literal["zone"] | None = None
+    ) -> tuple[Endpoint, ...]:
         """
         Return the distinct endpoints for *key*, most preferred first; like `get` otherwise.
+
+        Args:
+            key: As for `get`.
+            n: How many, at least 1.
+            spread: `"zone"`: one of each zone first, and then the others. Where nobody tells zones, as DNS
+                does not, the order is the usual one, and a warning says so once.
 
         Returns:
             `min(n, endpoints)` of them, the first being `get(key)`: whom to try next. Who is ejected
@@ -239,8 +247,11 @@ class Ring:
             10 pods, in 91 with 100.
         """
         picks = self._serving.picks or await first_picks(self._life, self._serving)
+        if spread not in (None, "zone"):
+            raise ConfigError(f'spread must be "zone" or None, got {shown(spread)}')
         try:
-            return picks.get_n(key, n)
+            found = picks.get_n(key, n)
+            return found if spread is None else self._serving.spread(picks, key, n)
         except NoEndpoints:
             raise self._life.no_endpoints() from None
 

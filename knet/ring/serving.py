@@ -22,6 +22,7 @@ from knet.endpoint import Endpoint
 from knet.errors import ConfigError, NoEndpoints, RingMisused
 from knet.hashring.placement import check_count
 from knet.hosting import HostedTask, call_later, caller_here, clock_here
+from knet.pods import spread_over_zones
 from knet.question import Question
 from knet.ring.detour import Detour
 from knet.ring.life import Life
@@ -76,6 +77,7 @@ class Serving:
 
     __slots__ = (
         "_call_off",
+        "_has_missed_zones",
         "_patching",
         "_question",
         "_snapshot",
@@ -97,6 +99,7 @@ class Serving:
         self.clock: Callable[[], float] = lambda: -math.inf
         self.soon: Callable[[Callable[[], object]], object] = lambda function: function()
         self._question = question
+        self._has_missed_zones = False
         self._snapshot: Snapshot | None = None
         self._call_off: Callable[[], object] | None = None
         self._patching: HostedTask | None = None
@@ -125,6 +128,25 @@ class Serving:
         else:
             self.ejections.follow(snapshot.endpoints, 0.0)
             self.picks = snapshot
+
+    def spread(self, picks: Snapshot | Detour, key: str | bytes, n: int) -> tuple[Endpoint, ...]:
+        """
+        Return *n* endpoints for *key*, one of each zone first, and who is out last.
+        """
+        if isinstance(picks, Detour):
+            snapshot, out = picks.snapshot, picks.out
+        else:
+            snapshot, out = picks, ()
+        zones = snapshot.zones
+        if zones == {None} and not self._has_missed_zones:
+            self._has_missed_zones = True
+            log(
+                _logger,
+                logging.WARNING,
+                "%s: asked for endpoints of different zones, and knows the zone of none: DNS does not tell them",
+                self._question,
+            )
+        return spread_over_zones(picks.walk(key), n, len(zones), out)
 
     def update(self) -> None:
         """

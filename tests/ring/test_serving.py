@@ -815,3 +815,53 @@ async def test_a_kept_place_ends_a_trial() -> None:
             assert also is pod
         kept.end()
         assert ring.stats().in_flight == 0
+
+
+# --- zones
+
+
+ZONED = [
+    Endpoint(f"pod-{n}", f"10.0.0.{n}", 80, zone=zone) for n, zone in enumerate("aaaabbbccc", 1)
+]
+
+
+async def test_endpoints_of_other_zones_come_first() -> None:
+    """
+    One of each, in the order of the walk, and then the others in that order.
+    """
+    async with ring_of(*ZONED) as ring:
+        for key in KEYS[:50]:
+            walk = list(ring.snapshot.walk(key))
+            three = await ring.get_n(key, 3, spread="zone")
+            assert {pod.zone for pod in three} == {"a", "b", "c"}
+            assert three[0] is walk[0]
+            assert [walk.index(pod) for pod in three] == sorted(walk.index(pod) for pod in three)
+            five = await ring.get_n(key, 5, spread="zone")
+            assert five[:3] == three
+            assert list(five[3:]) == [pod for pod in walk if pod not in three][:2]
+            assert len(await ring.get_n(key, 99, spread="zone")) == len(ZONED)
+
+
+async def test_who_is_ejected_comes_last_whatever_the_zone() -> None:
+    async with ring_of(*ZONED) as ring:
+        out = [pod for pod in ZONED if pod.zone == "c"]
+        for pod in out:
+            assert ring.eject(pod)
+        for key in KEYS[:20]:
+            found = await ring.get_n(key, 10, spread="zone")
+            assert {pod.zone for pod in found[:2]} == {"a", "b"}
+            assert set(found[7:]) == set(out)
+
+
+async def test_where_nobody_tells_zones_it_is_the_usual_order_and_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ring_of() as ring:
+        for key in KEYS[:5]:
+            assert await ring.get_n(key, 3, spread="zone") == await ring.get_n(key, 3)
+        with pytest.raises(ConfigError, match='spread must be "zone" or None'):
+            await ring.get_n("k", 3, spread="rack")  # type: ignore[arg-type]
+    told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert told == [
+        "web.prod: asked for endpoints of different zones, and knows the zone of none: DNS does not tell them"
+    ]
