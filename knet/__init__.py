@@ -46,12 +46,14 @@ if TYPE_CHECKING:
     from knet.ring import Attempts, Held, Kept, Ring, RingOptions, RingStats
     from knet.routing import Bound, EjectionPolicy, may_repeat, never_sent, unreachable
     from knet.snapshot import Change, KeySpace, Snapshot
-    from knet.sources import Asked, ResolverProtocol
+    from knet.sources import ALIVE, Alive, Asked, ResolverProtocol, Source, Tell, Telling
     from knet.static import StaticResolver
     from knet.surroundings import this_pod
 
 __all__ = [
+    "ALIVE",
     "SRV",
+    "Alive",
     "Answer",
     "AnswerTooLarge",
     "Asked",
@@ -92,8 +94,11 @@ __all__ = [
     "ServerFailure",
     "ServerUnreachable",
     "Snapshot",
+    "Source",
     "State",
     "StaticResolver",
+    "Tell",
+    "Telling",
     "lookup_host",
     "lookup_srv",
     "may_repeat",
@@ -149,7 +154,12 @@ _HOMES = {
     "Change": "knet.snapshot",
     "KeySpace": "knet.snapshot",
     "Snapshot": "knet.snapshot",
+    "ALIVE": "knet.sources",
+    "Alive": "knet.sources",
     "Asked": "knet.sources",
+    "Source": "knet.sources",
+    "Tell": "knet.sources",
+    "Telling": "knet.sources",
     "ResolverProtocol": "knet.sources",
     "StaticResolver": "knet.static",
     "this_pod": "knet.surroundings",

@@ -2,19 +2,49 @@
 What a source is: whatever tells which pods there are.
 
 Pure. A source that is asked has one method, `resolve`. A resolver of a user's may have it in one of two
-shapes, and is adapted here once, by its signature, to the one call that a ring makes.
+shapes, and is adapted here once, by its signature, to the one call that a ring makes. A source that tells
+by itself has one method, `watch`, and is given a function to tell by. That is no async iterator: a task
+group inside of one cancels whoever reads it (PEP 789).
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from enum import Enum
+from typing import Any, Final, Literal, Protocol, TypeGuard
 
 from knet.answer import Answer
 from knet.question import Question
 
-__all__ = ["Ask", "Asked", "ResolverProtocol", "asking"]
+__all__ = [
+    "ALIVE",
+    "Alive",
+    "Ask",
+    "Asked",
+    "ResolverProtocol",
+    "Source",
+    "Tell",
+    "Telling",
+    "asking",
+    "is_telling",
+]
+
+
+class Alive(Enum):
+    """
+    What a source tells that is connected and has nothing new: `knet.ALIVE`.
+    """
+
+    ALIVE = "ALIVE"
+
+    def __repr__(self) -> str:
+        return "knet.ALIVE"
+
+
+ALIVE: Final[Literal[Alive.ALIVE]] = Alive.ALIVE
+
+Tell = Callable[[Answer | Exception | Alive], None]
 
 Ask = Callable[[Question], Awaitable[Answer]]
 
@@ -60,9 +90,56 @@ class ResolverProtocol(Protocol):
         ...
 
 
-def asking(resolver: Asked | ResolverProtocol) -> Ask:
+class Telling(Protocol):
     """
-    Return what asks *resolver* a question.
+    A source that tells by itself: a watch of an API, a subscription.
+    """
+
+    async def watch(self, question: Question, tell: Tell, /) -> None:
+        """
+        Tell which pods there are, from now on and for as long as the ring lives.
+
+        `tell(answer)` for each change, with all endpoints and not what has changed; `tell(error)` where
+        it cannot know at the moment, which is not the end; `tell(knet.ALIVE)` when it is connected again and
+        nothing is new. *tell* returns at once, never raises, may be called from any thread, and does nothing
+        once this has ended.
+
+        Runs in a task of its own, which is cancelled when the ring ends. To return, or to raise, is told as an
+        error, and it is called again, after 0.5 s and then less and less often.
+        """
+        ...
+
+
+Source = Asked | ResolverProtocol | Telling
+
+
+def is_telling(source: object) -> TypeGuard[Telling]:
+    """
+    Does *source* tell by itself?
+
+    Raises:
+        TypeError: It has a `watch` that a ring cannot call.
+    """
+    watch: Any = getattr(source, "watch", None)
+    if watch is None:
+        return False
+    kind = type(source).__name__
+    write = "write `async def watch(self, question, tell, /) -> None`"
+    if not inspect.iscoroutinefunction(watch):
+        raise TypeError(f"watch of {kind} must be `async def`, as a ring awaits it: {write}")
+    signature = inspect.signature(watch)
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise TypeError(
+            f"a ring cannot call watch{signature} of {kind}, {error}: {write}"
+        ) from None
+    return True
+
+
+def asking(resolver: Source) -> Ask:
+    """
+    Return what asks *resolver*, which does not tell by itself, a question.
 
     Its `resolve` gets the `Question` itself if its first parameter is called `question` or says that it
     takes one, and else the service as text and what it has room for of port, protocol and family.

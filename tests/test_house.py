@@ -86,7 +86,7 @@ INSIDE = {
         *("forwarding", "forwarder", "asgi"),
     ],
     "knet.ring": [
-        *("words", "standing", "sharing", "life", "detour", "serving", "owning"),
+        *("words", "standing", "sharing", "watching", "life", "detour", "serving", "owning"),
         *("options", "ring"),
     ],
 }

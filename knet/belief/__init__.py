@@ -5,7 +5,7 @@ comes out.
 
 from __future__ import annotations
 
-from knet.belief.decide import Belief, Decision, State, decide
+from knet.belief.decide import Belief, Decision, State, believe, decide
 from knet.belief.policy import RefreshPolicy
 
-__all__ = ["Belief", "Decision", "RefreshPolicy", "State", "decide"]
+__all__ = ["Belief", "Decision", "RefreshPolicy", "State", "believe", "decide"]

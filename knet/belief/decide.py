@@ -15,6 +15,7 @@ at all: it changes nothing but when to ask again (`pace`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,7 +34,7 @@ from knet.endpoint import Endpoint
 from knet.errors import NameNotFound, NoData, ResolveError
 from knet.pods import differing
 
-__all__ = ["Belief", "Decision", "State", "decide"]
+__all__ = ["Belief", "Decision", "State", "believe", "decide"]
 
 State = Literal["starting", "fresh", "stale", "empty", "closed"]
 
@@ -129,6 +130,35 @@ def decide(
     elif isinstance(told, NameNotFound | NoData) or (isinstance(told, Answer) and told.complete):
         return _nothing_left(belief, now, policy, jitter, of="all")
     return _failed(belief, policy, jitter)
+
+
+def believe(
+    belief: Belief,
+    told: Answer | ResolveError,
+    *,
+    now: float,
+    policy: RefreshPolicy,
+    jitter: float = 0.0,
+) -> Decision:
+    """
+    Judge what a source *told* by itself, which comes sooner than what is asked for, and is of the same kind.
+
+    1. An answer that names somebody is the truth of this moment: whoever is in it is there, and nobody else.
+    2. An answer that nothing is left is held as for `decide`, by the clock, since a rollout may leave nobody
+       ready for a moment: the word stands until there is another one.
+    3. An answer with a gap, and an error, are judged as by `decide`; nobody is asked again for it.
+
+    Args: As of `decide`.
+    """
+    if isinstance(told, Answer) and told.endpoints and told.complete:
+        changed = told.endpoints != belief.endpoints
+        named = told.endpoints if changed else belief.endpoints
+        return Decision(Belief(named, now), "fresh", math.inf, changed)
+    decision = decide(belief, told, now=now, policy=policy, jitter=jitter)
+    is_held = decision.belief.endpoints and decision.belief.absence.empty is not None
+    if is_held and not decision.belief.failures:
+        return decision
+    return replace(decision, wait=math.inf)
 
 
 def _named(

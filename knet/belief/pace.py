@@ -16,6 +16,7 @@ from knet.belief.policy import RefreshPolicy
 
 __all__ = [
     "MOST_START_RETRY",
+    "SETTLE",
     "STALLED",
     "after_answer",
     "after_failure",
@@ -28,6 +29,9 @@ __all__ = [
 # Seconds between two lookups of a ring that is starting, at most, whatever `max_retry` is: a program
 # waits for it.
 MOST_START_RETRY = 2.0
+
+# Seconds in which what a source tells by itself is believed together: one table is built, and not many.
+SETTLE = 0.05
 
 # A deadline that is noticed this many seconds late was slept through.
 STALLED = 0.1

@@ -23,7 +23,7 @@ from typing import Any, Protocol, final
 import anyio
 from anyio.lowlevel import current_token
 
-from knet.belief import Decision, RefreshPolicy, State, decide, pace
+from knet.belief import Decision, RefreshPolicy, State, believe, decide, pace
 from knet.endpoint import Endpoint
 from knet.errors import (
     ConfigError,
@@ -52,10 +52,11 @@ from knet.question import Question
 from knet.resolver import Answer, Resolver
 from knet.ring.sharing import Build, Heard, Make, SharedLookup, lookup_of
 from knet.ring.standing import RingStats, Standing
+from knet.ring.watching import Watched
 from knet.ring.words import log, on_one_line, shown_object, text_of
 from knet.routing.ownership import Lookout, Me, Myself, several_workers
 from knet.snapshot import Snapshot
-from knet.sources import Ask
+from knet.sources import Ask, is_telling
 from knet.turns import turns
 
 __all__ = ["Life"]
@@ -112,7 +113,7 @@ class Life:
     Args:
         question: Which pods are wanted.
         resolver: Who is asked.
-        ask: What asks it.
+        ask: What asks it; `None`: it tells by itself.
         make: What makes a placement.
         empty: A placement without members that *make* made; all others grow from it.
         policy: When to ask, and what to believe.
@@ -166,7 +167,7 @@ class Life:
         self,
         question: Question,
         resolver: object,
-        ask: Ask,
+        ask: Ask | None,
         make: Make,
         empty: Placement[Endpoint],
         policy: RefreshPolicy,
@@ -475,7 +476,8 @@ class Life:
                 async with AsyncExitStack() as stack:
                     if isinstance(self.source, Resolver):
                         await stack.enter_async_context(self.source)
-                    self._lookup = lookup_of(self.source, self._ask_source, self._question)
+                    ask = self._ask_source or await self._watch(stack)
+                    self._lookup = lookup_of(self.source, ask, self._question)
                     await self._find_first()
                     started()
                     while await self._rest():
@@ -491,6 +493,16 @@ class Life:
         finally:
             self.end(why)
             self._over.set()
+
+    async def _watch(self, stack: AsyncExitStack) -> Ask:
+        """
+        Have the source tell from now on; return what asks for what it told.
+        """
+        assert is_telling(self.source)
+        watched = Watched(self.source, self._question, self._policy, lambda: self._asked.set())  # noqa: PLW0108
+        stack.push_async_callback(watched.aclose)
+        watched.start()
+        return watched.told
 
     async def _find_first(self) -> None:
         began = anyio.current_time()
@@ -565,7 +577,10 @@ class Life:
         """
         with anyio.CancelScope(deadline=self.standing.due):
             await self._asked.wait()
-        if self._asked.is_set():
+        if self._asked.is_set() and self._ask_source is None:
+            # What is told soon after is believed together with it.
+            await anyio.sleep_until((self.standing.began_at or 0.0) + pace.SETTLE)
+        elif self._asked.is_set():
             now = anyio.current_time()
             await anyio.sleep_until(pace.earliest(self.standing.began_at, self._policy, now))
         return not self.has_ended  # a fork's copy of the task has
@@ -576,7 +591,8 @@ class Life:
         """
         coming, self._next = self._next, Promise()
         since = self._oldest_answer()
-        pause = self._policy.shortest if self._asked.is_set() else 0.0
+        is_paced = self._asked.is_set() and self._ask_source is not None
+        pause = self._policy.shortest if is_paced else 0.0
         self._asked = anyio.Event()
         try:
             failure = await self._hear(since, pause)
@@ -704,7 +720,8 @@ class Life:
             self._lookup_token = None
 
     def _decide(self, heard: Heard) -> Decision:
-        return decide(
+        judge = believe if self._ask_source is None else decide
+        return judge(
             self.standing.belief,
             heard.told,
             now=heard.told_at,

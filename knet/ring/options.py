@@ -13,7 +13,7 @@ from knet.hashring import Placement
 from knet.question import Family, Protocol
 from knet.routing.ejection import EjectionPolicy
 from knet.routing.ownership import Me
-from knet.sources import Asked, ResolverProtocol
+from knet.sources import Source
 
 __all__ = ["RingOptions"]
 
@@ -27,7 +27,7 @@ class RingOptions(TypedDict, total=False):
     protocol: Protocol
     family: Family
     placement: Callable[[tuple[Endpoint, ...]], Placement[Endpoint]]
-    resolver: Asked | ResolverProtocol | None
+    resolver: Source | None
     refresh: RefreshPolicy
     start_timeout: float
     require_endpoints: bool | None

@@ -46,7 +46,7 @@ from knet.routing.errors import never_sent, unreachable
 from knet.routing.load import Bound
 from knet.routing.ownership import Me, Myself
 from knet.snapshot import Change, Snapshot
-from knet.sources import Asked, ResolverProtocol, asking
+from knet.sources import Source, asking, is_telling
 
 __all__ = ["Ring"]
 
@@ -84,7 +84,8 @@ class Ring:
         placement: What places the keys: a class such as `HashRing`, or any callable that makes a
             `Placement` of endpoints, such as `functools.partial(HashRing, points=512)`.
         resolver: A `Resolver`, a `StaticResolver` or anything with `async def resolve`: see
-            `ResolverProtocol` and `Asked`. `None`: `Resolver()`.
+            `ResolverProtocol` and `Asked`; or a source that tells by itself, with `async def watch`: see
+            `Telling`. `None`: `Resolver()`.
         refresh: When to ask, and what to believe.
         start_timeout: Seconds that entering waits for the first answer.
         require_endpoints: Whether entering waits for a pod. If not, an answer that none is there is
@@ -110,7 +111,7 @@ class Ring:
         protocol: Protocol = "tcp",
         family: Family = "auto",
         placement: Callable[[tuple[Endpoint, ...]], Placement[Endpoint]] = HashRing,
-        resolver: Asked | ResolverProtocol | None = None,
+        resolver: Source | None = None,
         refresh: RefreshPolicy = RefreshPolicy(),  # noqa: B008 - frozen
         start_timeout: float = 10.0,
         require_endpoints: bool | None = None,
@@ -121,7 +122,7 @@ class Ring:
         if not callable(placement):
             raise TypeError(f"placement must be callable, not {type(placement).__name__}")
         source = Resolver() if resolver is None else resolver
-        ask = asking(source)
+        ask = None if is_telling(source) else asking(source)
         if not isinstance(refresh, RefreshPolicy):
             raise TypeError(f"refresh must be a RefreshPolicy, not {type(refresh).__name__}")
         if isinstance(start_timeout, bool) or not isinstance(start_timeout, int | float):
