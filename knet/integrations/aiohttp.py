@@ -55,7 +55,7 @@ def ring_middleware(
         ) as response: ...
 
     Whatever the caller sees is the service's: `response.url`, cookies, redirects, the `Host` header, the name
-    that TLS verifies. A request for another host, also one after a redirect, goes where it says. A request
+    that TLS verifies; but for `response.request_info.url`, which is the pod's. A request for another host, also one after a redirect, goes where it says. A request
     that no pod can have seen goes on to the next pod; one that may have been seen does so only if its
     method is idempotent (RFC 9110) and its body is in memory. An answer is an answer, whatever its status.
 
@@ -201,14 +201,17 @@ async def ring_websocket(
     Raises:
         ConfigError: *url* is not of the ring's service.
     """
-    from yarl import URL  # noqa: PLC0415 - aiohttp brings it
+    # aiohttp brings them.
+    from multidict import CIMultiDict  # noqa: PLC0415
+    from yarl import URL  # noqa: PLC0415
 
     service = URL(url)
     if (service.host or "").removesuffix(".") not in ring.names:
         raise ConfigError(
             f"{url!r} is not of the ring's service, which is asked for as {' or '.join(ring.names)}"
         )
-    headers = {"Host": service.authority, **options.pop("headers", {})}
+    headers = CIMultiDict(options.pop("headers", None) or ())
+    headers.setdefault("Host", service.authority)
     if service.scheme in _SECURE:
         options.setdefault("server_hostname", service.host)
     tries = ring.attempts(key, n=n, bound=bound, retry_on=may_repeat)

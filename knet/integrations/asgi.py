@@ -19,7 +19,7 @@ from knet import (
     RingNotReady,
     RingOptions,
 )
-from knet.integrations.forwarding import HOP, BadGateway, Hop, hop_in, is_in_via
+from knet.integrations.forwarding import HOP, BadGateway, Hop, hop_in, is_in_via, target_of
 
 if TYPE_CHECKING:
     import httpx2
@@ -174,8 +174,9 @@ class OwnerMiddleware:
             made before the lifespan runs, and a ring lives once.
         key: Given the scope of a request, gives its key; `None`: it is served here, as `/healthz` is.
         mode: What happens to what is not mine.
-        secret: What all pods of the service know. A request counts as handed on by one of them if it comes from
-            the address of a pod or proves the secret; behind a proxy that hides addresses give one.
+        secret: What all pods of the service know. A request counts as handed on by one of them if it proves
+            the secret; without one, if it comes from the address of a pod. Behind a proxy, or a server that
+            believes `X-Forwarded-For` of everybody, give one.
         location: Given a pod and the scope, gives the URL to redirect to. `None`: the pod's address.
         n: How many pods are tried, at most.
         connect_timeout: Seconds for a connection to a pod.
@@ -358,10 +359,7 @@ class OwnerMiddleware:
             await say(scope, send, 503, "there are no pods")
             return
         if self._location is None:
-            path = scope.get("raw_path") or scope["path"].encode()
-            query = scope.get("query_string", b"")
-            told = f"{scope.get('scheme', 'http')}://{owner}".encode() + path
-            there = told + (b"?" + query if query else b"")
+            there = f"{scope.get('scheme', 'http')}://{owner}".encode() + target_of(scope)
         else:
             there = self._location(owner, scope).encode()
         self._counts["redirected"] += 1

@@ -12,11 +12,13 @@ import base64
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
+from urllib.parse import unquote
 
 import anyio
 
-from knet import Endpoint, Kept, Pool, Ring
+from knet import Endpoint, Kept, Pool, Ring, may_repeat, never_sent, unreachable
 from knet.integrations.forwarding import (
     BadGateway,
     Headers,
@@ -25,10 +27,11 @@ from knet.integrations.forwarding import (
     handshake_headers,
     is_close_code,
     request_headers,
+    target_of,
 )
-from knet.integrations.retries import retries_of
 
 try:
+    import h11
     import httpx2
     from httpx2.websockets import (
         AsyncWebSocketSession,
@@ -54,7 +57,17 @@ _LARGEST_MESSAGE = 16 * 1024 * 1024
 
 # "Service Restart", of the registry of RFC 6455: come again.
 _COME_AGAIN = 1012
+# "Normal Closure", "Going Away", and what is told of a closure without a code, which cannot be sent.
 _NORMAL = 1000
+_GOING_AWAY = 1001
+_NO_CODE = 1005
+
+# RFC 9110, 9.2.1: what can be done by another pod than the owner, after the owner may have done it.
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# Of an answer that refuses a WebSocket: how much of it is passed on, and how long it may take.
+_LARGEST_REFUSAL = 65_536
+_LONGEST_REFUSAL = 5.0
 
 
 class _CallerGone(Exception):
@@ -143,8 +156,13 @@ class Forwarder:
         Return the beginning of an answer; `None`: this pod is the one to serve it.
         """
         pool = await self._pool_of(exchange.ring)
-        retry_on = retries_of(method, is_at_hand=is_at_hand, retry_on=None)
-        tries = pool.attempts(exchange.key, n=self._n, retry_on=retry_on)
+        is_safe = is_at_hand and method in _SAFE and not exchange.is_websocket
+        tries = pool.attempts(
+            exchange.key,
+            n=self._n,
+            retry_on=may_repeat if is_safe else never_sent,
+            eject_on=_speaks_against,
+        )
         try:
             with anyio.fail_after(self._total):
                 while True:
@@ -162,27 +180,33 @@ class Forwarder:
             raise BadGateway(
                 502, f"the pod of this key could not be reached: {_said(error)}"
             ) from error
+        except h11.LocalProtocolError as error:
+            raise BadGateway(400, f"this cannot be handed on: {error}") from error
 
     def _request(self, exchange: _Exchange, method: str, pod: Endpoint) -> httpx2.Request:
         where: dict[str, Any] = {"scheme": self._scheme, "host": pod.address}
         if pod.port is not None:
             where["port"] = pod.port
-        return httpx2.Request(
+        request = httpx2.Request(
             method,
-            httpx2.URL(**where, raw_path=exchange.target),
+            httpx2.URL(**where),
             headers=exchange.headers_for(pod),
             stream=exchange.body(),
             extensions={"timeout": self._timeout, "sni_hostname": exchange.ring.service},
         )
+        request.url = cast(httpx2.URL, _Untouched(request.url, exchange.target))
+        return request
 
     async def _pool_of(self, ring: Ring) -> Pool[httpx2.AsyncBaseTransport]:
-        if self._ring is not ring or self._pool is None:
-            old, self._ring = self._pool, ring
-            self._pool = Pool(ring, self._open)
-            await self._pool.__aenter__()
+        pool = self._pool
+        if self._ring is not ring or pool is None:
+            old = pool
+            pool = Pool(ring, self._open)
+            await pool.__aenter__()  # which does not wait
+            self._pool, self._ring = pool, ring
             if old is not None:
                 await old.aclose()
-        return self._pool
+        return pool
 
     def _open(self, pod: Endpoint) -> httpx2.AsyncBaseTransport:
         if self._transport is not None:
@@ -218,13 +242,14 @@ class _Exchange:
         self._send = send
         self._me = me
         self._secret = secret
-        self._owner = ring.snapshot.get(key)
+        self.is_websocket = scope["type"] == "websocket"
+        snapshot = ring.snapshot
+        self._owner = snapshot.get(key)
+        self._digest = snapshot.digest
         self._asked: Endpoint | None = None
         self._was_first_taken = False
         self._body_ended = anyio.Event()
-        path: bytes = scope.get("raw_path") or scope["path"].encode()
-        query: bytes = scope.get("query_string", b"")
-        self.target = path + b"?" + query if query else path
+        self.target = target_of(scope)
 
     async def replay(self) -> Message:
         """
@@ -244,7 +269,7 @@ class _Exchange:
         self._asked = pod
         scope = self._scope
         client = scope.get("client")
-        hop = Hop(self._owner.name, self.ring.snapshot.digest, has_failed=pod != self._owner)
+        hop = Hop(self._owner.name, self._digest, has_failed=pod != self._owner)
         headers = request_headers(
             scope["headers"],
             hop.value(self._secret),
@@ -253,7 +278,10 @@ class _Exchange:
             scheme=scope.get("scheme", "http"),
             version=scope.get("http_version", "1.1"),
         )
-        if scope["type"] == "websocket":
+        if not any(name == b"host" for name, _ in headers):
+            headers.insert(0, (b"host", self.ring.service.encode()))
+        is_framed = any(name == b"content-length" for name, _ in headers)
+        if self.is_websocket:
             headers = handshake_headers(headers)
             headers += [
                 (b"connection", b"upgrade"),
@@ -261,8 +289,11 @@ class _Exchange:
                 (b"sec-websocket-version", b"13"),
                 (b"sec-websocket-key", _new_key()),
             ]
-        elif not self._is_at_hand and not any(name == b"content-length" for name, _ in headers):
+        elif not self._is_at_hand and not is_framed:
             headers.append((b"transfer-encoding", b"chunked"))
+        elif self._first.get("body") and not is_framed:
+            # It came in chunks, all of which are here.
+            headers.append((b"content-length", str(len(self._first["body"])).encode()))
         return headers
 
     @property
@@ -327,9 +358,10 @@ class _Exchange:
                     "headers": answer_headers(response.headers.raw),
                 }
             )
-            assert isinstance(response.stream, httpx2.AsyncByteStream)
-            async for part in response.stream:
-                await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            async with _parts_of(response) as parts:
+                async for part in parts:
+                    message = {"type": "http.response.body", "body": part, "more_body": True}
+                    await self._send(message)
             await self._send({"type": "http.response.body", "body": b""})
         except httpx2.TransportError as error:
             # To end it as if it were whole would be a lie: the server is to break it off.
@@ -350,9 +382,9 @@ class _Exchange:
         """
         End the exchange when the caller goes; nobody else receives once the body has ended.
         """
-        if not self._is_at_hand:
+        if not self.is_websocket and not self._is_at_hand:
             await self._body_ended.wait()
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self._receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
             pass
         scope.cancel()
 
@@ -362,7 +394,19 @@ class _Exchange:
         """
         Hand a WebSocket on, until either side ends it; return whether it is to be served here.
         """
-        begun = await self._forwarder.begin(self, "GET", is_at_hand=True)
+        begun: tuple[httpx2.Response, Kept] | Exception | None
+        begun = _CallerGone()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch, tasks.cancel_scope)
+            try:
+                begun = await self._forwarder.begin(self, "GET", is_at_hand=True)
+            except Exception as error:  # noqa: BLE001 - it is to leave the group as itself
+                begun = error
+            tasks.cancel_scope.cancel()
+        if isinstance(begun, _CallerGone):
+            return False
+        if isinstance(begun, Exception):
+            raise begun
         if begun is None:
             return True
         response, kept = begun
@@ -383,7 +427,7 @@ class _Exchange:
             "headers": [
                 each
                 for each in handshake_headers(answer_headers(response.headers.raw))
-                if each[0] != b"sec-websocket-protocol"
+                if each[0] != b"sec-websocket-protocol"  # it is told apart
             ],
         }
         if protocol := response.headers.get("sec-websocket-protocol"):
@@ -392,6 +436,8 @@ class _Exchange:
         session = AsyncWebSocketSession(
             response.extensions["network_stream"],
             max_message_size_bytes=_LARGEST_MESSAGE,
+            # While a slow caller is sent to, nobody reads from the owner, and so no pong is seen.
+            keepalive_ping_timeout_seconds=None,
             response=response,
         )
         async with session, anyio.create_task_group() as tasks:
@@ -404,8 +450,9 @@ class _Exchange:
             message = await self._receive()
             try:
                 if message["type"] == "websocket.disconnect":
-                    code = message.get("code") or _NORMAL
-                    code = code if is_close_code(code) else _NORMAL
+                    code = message.get("code") or _NO_CODE
+                    if not is_close_code(code):
+                        code = _NORMAL if code == _NO_CODE else _GOING_AWAY
                     await session.close(code, message.get("reason") or None)
                     scope.cancel()
                     return
@@ -425,7 +472,7 @@ class _Exchange:
                 reason = end.reason
             except WebSocketNetworkError as error:
                 kept.end(httpx2.ReadError(f"the WebSocket broke off: {_said(error)}"))
-                code, reason = _COME_AGAIN, "the pod of this key has gone"
+                code, reason = _COME_AGAIN, "the pod of this key has broken off"
             else:
                 if isinstance(event.data, str):
                     await self._send({"type": "websocket.send", "text": event.data})
@@ -439,13 +486,25 @@ class _Exchange:
         if "websocket.http.response" not in (self._scope.get("extensions") or {}):
             await self._send({"type": "websocket.close", "code": _NORMAL})
             return
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
-        body = b"".join([part async for part in response.stream])
+        body = b""
+        with (
+            suppress(httpx2.TransportError),
+            anyio.move_on_after(_LONGEST_REFUSAL),
+        ):
+            async with _parts_of(response) as parts:
+                async for part in parts:
+                    body += part
+                    if len(body) > _LARGEST_REFUSAL:
+                        break
+        body = body[:_LARGEST_REFUSAL]
+        headers = answer_headers(response.headers.raw)
+        headers = [each for each in headers if each[0] != b"content-length"]
+        headers.append((b"content-length", str(len(body)).encode()))
         await self._send(
             {
                 "type": "websocket.http.response.start",
                 "status": response.status_code,
-                "headers": answer_headers(response.headers.raw),
+                "headers": headers,
             }
         )
         await self._send({"type": "websocket.http.response.body", "body": body})
@@ -467,6 +526,47 @@ class _Streamed(httpx2.AsyncByteStream):
         if part := await self._next_part():
             return part
         raise StopAsyncIteration
+
+
+@asynccontextmanager
+async def _parts_of(response: httpx2.Response) -> AsyncIterator[AsyncIterator[bytes]]:
+    """
+    Give the parts of a body, whose iterator is closed where it was not read to the end.
+    """
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    parts = aiter(response.stream)
+    try:
+        yield parts
+    finally:
+        close = getattr(parts, "aclose", None)
+        if close is not None:
+            with anyio.CancelScope(shield=True):
+                await close()
+
+
+class _Untouched:
+    """
+    A URL with a target as it came, byte for byte: `httpx2.URL` would resolve its dots and quote it anew, and
+    the owner would be asked for something else than the key was taken from.
+    """
+
+    __slots__ = ("_url", "path", "query", "raw_path")
+
+    def __init__(self, url: httpx2.URL, target: bytes) -> None:
+        self._url = url
+        self.raw_path = target
+        path, _, self.query = target.partition(b"?")
+        self.path = unquote(path.decode("ascii", "replace"))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._url, name)
+
+
+def _speaks_against(error: BaseException) -> int:
+    """
+    Only that it could not be connected to: what broke later may be the application's own failure.
+    """
+    return unreachable(error) if never_sent(error) else 0
 
 
 def _new_key() -> bytes:

@@ -2,8 +2,8 @@
 What a request and its answer carry when one pod hands it to another. Pure.
 
 The hop header says that a pod of the service sent this, whom it took for the owner, by which snapshot,
-and whether that owner could not be connected to. It counts from an address of the snapshot or with a proof
-of the secret; from anybody else it is taken out. `Host` stays. `Forwarded` (RFC 7239) and `X-Forwarded-*` are
+and whether that owner could not be connected to. It counts with a proof of the secret, or, where there is
+none, from an address of the snapshot; from anybody else it is taken out. `Host` stays. `Forwarded` (RFC 7239) and `X-Forwarded-*` are
 appended, and headers that are of one connection are left behind (RFC 9110, 7.6.1).
 
 `Via` (RFC 9110, 7.6.3) is the last resort against loops: where the address of the sender is hidden and there
@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
 
 from knet import KnetError
 
@@ -30,6 +32,7 @@ __all__ = [
     "is_close_code",
     "is_in_via",
     "request_headers",
+    "target_of",
 ]
 
 Headers = list[tuple[bytes, bytes]]
@@ -52,6 +55,8 @@ _OF_A_HANDSHAKE = frozenset(
         *(b"sec-websocket-accept", b"content-length"),
     }
 )
+# The server that hands an answer back says these of itself.
+_OF_A_SERVER = frozenset({b"date", b"server"})
 
 # How long the value of a hop header can be: a DNS name, a digest and a proof.
 _LONGEST = 1024
@@ -114,12 +119,15 @@ def hop_in(
     if len(values) > 1 or len(values[0]) > _LONGEST:
         return None, True
     parts = values[0].split(b";")
-    is_proved = (
-        secret is not None
-        and len(parts) == 4
-        and hmac.compare_digest(parts[3], _proof(b";".join(parts[:3]), secret))
-    )
-    if len(parts) not in (3, 4) or not (is_proved or client in addresses):
+    if len(parts) not in (3, 4):
+        return None, True
+    if secret is None:
+        counts = client in addresses
+    else:
+        # An address may be what somebody says it is, where a server believes X-Forwarded-For.
+        proof = _proof(b";".join(parts[:3]), secret)
+        counts = len(parts) == 4 and hmac.compare_digest(parts[3], proof)
+    if not counts:
         return None, True
     try:
         owner, digest, word = (part.decode("ascii") for part in parts[:3])
@@ -130,6 +138,23 @@ def hop_in(
 
 def _proof(told: bytes, secret: bytes) -> bytes:
     return hmac.new(secret, told, hashlib.sha256).hexdigest().encode()
+
+
+def target_of(scope: Mapping[str, Any]) -> bytes:
+    """
+    Return the target of a request, as it came to the server: path and query.
+
+    Without the prefix that a server puts before all paths (`uvicorn --root-path`), which the next one
+    would put there again; but with that of an application that is mounted below another one.
+    """
+    path: bytes = scope.get("raw_path") or quote(scope["path"], safe="/:@!$&'()*+,;=~-._").encode(
+        "ascii"
+    )
+    prefix = quote(scope.get("app_root_path", scope.get("root_path", "")), safe="/").encode("ascii")
+    if prefix and path.startswith(prefix + b"/"):
+        path = path[len(prefix) :]
+    query: bytes = scope.get("query_string", b"")
+    return path + b"?" + query if query else path
 
 
 def is_in_via(headers: Iterable[tuple[bytes, bytes]], me: str) -> bool:
@@ -196,7 +221,7 @@ def answer_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     Return the headers of an answer that is handed back.
     """
     came = [(name.lower(), value) for name, value in headers]
-    dropped = _dropped(came)
+    dropped = _dropped(came) | _OF_A_SERVER
     return [each for each in came if each[0] not in dropped]
 
 

@@ -152,15 +152,16 @@ class RingChannels:
         try:
             yield channel
         except asyncio.CancelledError as error:
-            kept.end(error)
+            kept.forget()
             # gRPC raises a cancellation of its own, which a scope of anyio does not know for its own.
             await checkpoint_if_cancelled()
             task = asyncio.current_task()
             if self._is_closed and task is not None and not task.cancelling():
                 raise RingClosed(f"{self!r} was closed under a call for {key!r}") from error
             raise
-        except BaseException as error:
-            kept.end(error)
+        except BaseException:
+            # It may be of anybody: of the handler, of another pod that it asked.
+            kept.forget()
             raise
         else:
             kept.end()

@@ -367,8 +367,9 @@ async def test_a_websocket_is_opened_at_the_pod_of_its_key_or_the_next() -> None
         ring = Ring.static([f"127.0.0.1:{server.port}" for server in servers], service=SERVICE)
         async with ring, aiohttp.ClientSession() as session:
             for is_first in (True, False):
+                more: Any = {"headers": [("X-Mine", "1")]} if is_first else {"headers": None}
                 async with ring_websocket(
-                    session, ring, "room-7", "ws://web.prod:8080/rooms/7", heartbeat=30
+                    session, ring, "room-7", "ws://web.prod:8080/rooms/7", heartbeat=30, **more
                 ) as socket:
                     assert ring.stats().in_flight == 1
                     await socket.send_str("hello")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import anyio
 import anyio.lowlevel
+import h11
 import httpx2
 import pytest
 from fastapi import Depends, FastAPI, Request, WebSocket
@@ -637,3 +638,167 @@ async def test_what_is_handed_on_may_be_cancelled_at_every_await() -> None:
             assert ring.stats().in_flight == 0
             assert not ring.ejected
         assert turns > 2
+
+
+# --- what comes to a server, and what the owner is sent
+
+
+class Sent(httpx2.AsyncBaseTransport):
+    """
+    Notes what is sent to the owner, and answers or raises.
+    """
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.requests: list[httpx2.Request] = []
+        self.bodies: list[bytes] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        assert isinstance(request.stream, httpx2.AsyncByteStream)
+        self.bodies.append(b"".join([part async for part in request.stream]))
+        if self.errors:
+            raise self.errors.pop(0)
+        return httpx2.Response(200, stream=httpx2.ByteStream(b"well"))
+
+
+async def told(app: OwnerMiddleware, key: str, *messages: Any, **scope: Any) -> list[Any]:
+    """
+    Call an application as a server does, and return what it says.
+    """
+    said: list[Any] = []
+    left = iter(messages or [{"type": "http.request", "body": b""}])
+
+    async def receive() -> Any:
+        for message in left:
+            return message
+        return await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    path = f"/rooms/{key}"
+    usual = {"type": "http", "method": "GET", "path": path, "headers": [(b"host", b"h")]}
+    await app({**usual, "client": ("192.0.2.7", 1), **scope}, receive, send)
+    return said
+
+
+@pytest.mark.anyio
+async def test_the_target_goes_on_byte_by_byte() -> None:
+    """
+    Its dots would else be resolved after the key was taken from it.
+    """
+    sent = Sent()
+    async with cluster(transport=lambda _: sent) as it:
+        key = it.key_of("10.0.0.2")
+        raw = f'/x/../rooms/{key}/"%2e%2E/'.encode()
+        await told(it.pods["10.0.0.1"], key, raw_path=raw, query_string=b"a=#&b=%20")
+        assert sent.requests[0].url.raw_path == raw + b"?a=#&b=%20"
+
+
+@pytest.mark.anyio
+async def test_a_body_that_came_in_one_chunk_has_its_length() -> None:
+    sent = Sent()
+    async with cluster(transport=lambda _: sent) as it:
+        message = {"type": "http.request", "body": b"hello", "more_body": False}
+        headers = [(b"host", b"h"), (b"transfer-encoding", b"chunked")]
+        key = it.key_of("10.0.0.2")
+        await told(it.pods["10.0.0.1"], key, message, method="POST", headers=headers)
+        assert sent.bodies == [b"hello"]
+        assert sent.requests[0].headers["content-length"] == "5"
+        assert "transfer-encoding" not in sent.requests[0].headers
+
+
+@pytest.mark.anyio
+async def test_a_request_without_a_host_goes_by_the_services_name() -> None:
+    sent = Sent()
+    async with cluster(transport=lambda _: sent) as it:
+        await told(it.pods["10.0.0.1"], it.key_of("10.0.0.2"), headers=[], http_version="1.0")
+        assert sent.requests[0].headers["host"] == "web.prod"
+
+
+@pytest.mark.anyio
+async def test_what_http_cannot_say_is_a_bad_request() -> None:
+    sent = Sent(h11.LocalProtocolError("illegal target"))
+    async with cluster(transport=lambda _: sent) as it:
+        said = await told(it.pods["10.0.0.1"], it.key_of("10.0.0.2"))
+        assert said[0]["status"] == 400
+        assert said[1]["body"] == b"this cannot be handed on: illegal target\n"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "POST"])
+async def test_what_the_owner_may_have_done_no_other_pod_does(method: str) -> None:
+    """
+    But for what changes nothing. And the owner is not skipped for it: its application may have failed.
+    """
+    broken = [httpx2.RemoteProtocolError("cut off") for _ in range(3)]
+    async with cluster(transport=lambda _: Sent(broken.pop()), n=2) as it:
+        key = it.key_of("10.0.0.2")
+        said = await told(it.pods["10.0.0.1"], key, method=method)
+        assert len(broken) == (1 if method in ("GET", "HEAD") else 2)
+        assert said[0]["status"] == 502
+        assert not it.rings["10.0.0.1"].ejected
+
+
+@pytest.mark.anyio
+async def test_who_forges_the_address_of_a_pod_gains_nothing_where_there_is_a_secret() -> None:
+    async with cluster(secret="hush") as it:
+        key = it.key_of("10.0.0.2")
+        headers = {HOP.decode(): "nobody;x;failed"}
+        response = await it.ask("10.0.0.1", f"/rooms/{key}", client="10.0.0.3", headers=headers)
+        assert response.text.startswith("web-2 ")
+        assert it.pods["10.0.0.1"].stats()["mine"] == 0
+
+
+@pytest.mark.anyio
+async def test_who_goes_while_a_websocket_is_opened_ends_it() -> None:
+    class Never(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    async with cluster(transport=lambda _: Never()) as it:
+        gone = {"type": "websocket.disconnect", "code": 1006}
+        with anyio.fail_after(5):
+            said = await told(
+                it.pods["10.0.0.1"],
+                it.key_of("10.0.0.2"),
+                {"type": "websocket.connect"},
+                gone,
+                type="websocket",
+                scheme="ws",
+            )
+        assert said == []
+        assert it.rings["10.0.0.1"].stats().in_flight == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("can_answer", [True, False])
+async def test_a_refusal_of_a_websocket_is_passed_on_within_limits(can_answer: bool) -> None:
+    class Endless(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 10_000
+
+    class Refuses(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            assert request.headers["upgrade"] == "websocket"
+            return httpx2.Response(403, stream=Endless())
+
+    async with cluster(transport=lambda _: Refuses()) as it:
+        extensions: dict[str, Any] = {"websocket.http.response": {}} if can_answer else {}
+        said = await told(
+            it.pods["10.0.0.1"],
+            it.key_of("10.0.0.2"),
+            {"type": "websocket.connect"},
+            type="websocket",
+            scheme="ws",
+            extensions=extensions,
+        )
+        if can_answer:
+            assert said[0]["status"] == 403
+            assert len(said[1]["body"]) == 65_536
+        else:
+            assert [message["type"] for message in said] == ["websocket.close"]
+        assert it.rings["10.0.0.1"].stats().in_flight == 0

@@ -15,6 +15,7 @@ from knet.integrations.forwarding import (
     is_close_code,
     is_in_via,
     request_headers,
+    target_of,
 )
 
 HEADERS = [(b"Host", b"rooms.example"), (b"Accept", b"*/*")]
@@ -76,9 +77,8 @@ def test_headers_of_one_connection_are_left_behind() -> None:
     assert not sent.keys() & {*map(str.encode, names.split()), b"x-mine"}
     assert sent[HOP] == b"hop"
     assert answer_headers([*of_a_connection, (b"Server", b"a"), (b"Set-Cookie", b"b")]) == [
-        (b"server", b"a"),
         (b"set-cookie", b"b"),
-    ]
+    ], "and a server tells its own name"
 
 
 def test_a_client_cannot_have_the_length_or_the_host_left_behind() -> None:
@@ -112,6 +112,11 @@ def test_a_hop_counts_from_the_address_of_a_pod_or_with_a_proof(secret: bytes | 
     outside = hop_in(headers, "192.0.2.7", PODS, secret)
     assert outside == ((None, True) if secret is None else (hop, False))
     assert hop_in(headers, None, PODS, None) == (None, True)
+    # Who has no secret yet goes by the address.
+    assert hop_in(headers, "10.0.0.1", PODS, None) == (hop, False)
+    # An address proves nothing to who has one.
+    bare = [(HOP, hop.value(None))]
+    assert hop_in(bare, "10.0.0.1", PODS, SECRET) == (None, True)
     assert hop_in(HEADERS, "10.0.0.1", PODS, secret) == (None, False)
 
 
@@ -151,6 +156,26 @@ def test_a_pod_finds_itself_in_via() -> None:
     assert not is_in_via(sent, "web-1")
     assert not is_in_via(HEADERS, "web-0")
     assert b"web-0" not in dict(sent)[b"via"], "a name of a pod is nobody's business"
+
+
+@pytest.mark.parametrize(
+    ("scope", "target"),
+    [
+        (
+            {"raw_path": b"/a/../b%2Fc", "path": "/a/../b/c", "query_string": b"d=%20"},
+            "/a/../b%2Fc?d=%20",
+        ),
+        ({"path": "/a b?c/\u00e9\r\n"}, "/a%20b%3Fc/%C3%A9%0D%0A"),
+        ({"path": "/api/x", "root_path": "/api"}, "/x"),
+        ({"path": "/apiary", "root_path": "/api"}, "/apiary"),
+        ({"path": "/x", "root_path": "/api"}, "/x"),
+        # An application that is mounted at /below, of a server without a prefix, and with one.
+        ({"path": "/below/x", "root_path": "/below", "app_root_path": ""}, "/below/x"),
+        ({"path": "/api/below/x", "root_path": "/api/below", "app_root_path": "/api"}, "/below/x"),
+    ],
+)
+def test_a_target_is_what_came_to_the_server(scope: dict[str, object], target: str) -> None:
+    assert target_of(scope) == target.encode()
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 1012, 1013, 3000, 4999])

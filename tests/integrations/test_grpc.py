@@ -390,3 +390,17 @@ async def test_a_killed_process_costs_no_call_that_began_after_its_death_was_see
         assert not failed_after
         assert [pod.port for pod in ring.ejected] == [next(iter(processes))]
         assert ring.stats().in_flight == 0
+
+
+async def test_what_fails_in_a_block_speaks_against_nobody() -> None:
+    """
+    It may be of another pod, of another service.
+    """
+    async with served() as (channels, ring, _):
+        async with Ring.static(["127.0.0.1:9"]) as other, RingChannels(other) as dead:
+            for _ in range(3):
+                with pytest.raises(NotConnected):
+                    async with channels.channel("user-42"), dead.channel("user-42"):
+                        pass
+        assert not ring.ejected
+        assert ring.stats().in_flight == 0
