@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from knet.errors import (
         AnswerTooLarge,
         ConfigError,
+        Forbidden,
         KeyMoved,
         KnetError,
         MalformedAnswer,
@@ -64,6 +65,7 @@ __all__ = [
     "EjectionPolicy",
     "Endpoint",
     "Family",
+    "Forbidden",
     "Gap",
     "HashRing",
     "Held",
@@ -116,6 +118,7 @@ _HOMES = {
     "Endpoint": "knet.endpoint",
     "AnswerTooLarge": "knet.errors",
     "ConfigError": "knet.errors",
+    "Forbidden": "knet.errors",
     "KeyMoved": "knet.errors",
     "KnetError": "knet.errors",
     "MalformedAnswer": "knet.errors",

@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "AnswerTooLarge",
     "ConfigError",
+    "Forbidden",
     "KeyMoved",
     "KnetError",
     "MalformedAnswer",
@@ -92,7 +93,7 @@ class ResolveError(KnetError):
 
     Attributes:
         kind: One word for counters and logs: `"nxdomain"`, `"nodata"`, `"servfail"`, `"refused"`,
-            `"timeout"`, `"unreachable"`, `"malformed"`, `"toolarge"`, `"closed"`, else `"error"`.
+            `"forbidden"`, `"timeout"`, `"unreachable"`, `"malformed"`, `"toolarge"`, `"closed"`, else `"error"`.
         name: The DNS name asked for, absolute, or `""` where no query was sent.
         servers: The DNS servers that may have been asked, in order.
     """
@@ -145,6 +146,14 @@ class ResolveTimeout(ResolveError, TimeoutError):
     """
 
     kind = "timeout"
+
+
+class Forbidden(ResolveError, PermissionError):
+    """
+    Raised when a source does not let us ask: no token, a wrong one, or no right to read.
+    """
+
+    kind = "forbidden"
 
 
 class ServerUnreachable(ResolveError, ConnectionError):

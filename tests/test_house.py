@@ -38,6 +38,7 @@ ROOMS = [
     "knet.belief",
     "knet.snapshot",
     "knet.sources",
+    "knet.kubernetes",
     "knet.routing",
     "knet.ring",
     "knet.pool",
@@ -81,6 +82,7 @@ INSIDE = {
     "knet.belief": [
         *("policy", "pace", "age", "family", "absence", "disputes", "samples", "decide"),
     ],
+    "knet.kubernetes": ["slices", "access", "reflector", "source"],
     "knet.integrations": [
         *("retries", "transport", "httpx2", "httpx", "aiohttp", "grpc"),
         *("forwarding", "forwarder", "asgi"),
@@ -106,6 +108,7 @@ PURE = [
     "knet.belief",
     "knet.snapshot",
     "knet.sources",
+    "knet.kubernetes.slices",
     "knet.routing",
     "knet.ring.standing",
 ]

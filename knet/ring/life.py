@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import os
 import random
 import weakref
@@ -834,11 +835,13 @@ def _report(
                 why = "only IPv6 endpoints answer" if told.endpoints else "an empty answer"
             else:
                 why = on_one_line(text_of(told))
+            # A source that tells by itself is not asked.
+            then = "" if math.isinf(after.wait) else f", asking again in {after.wait:.1f} s"
             log(
                 _logger,
                 logging.WARNING,
-                "%s: %s -> %s, keeping %d endpoints, asking again in %.1f s: %s",
-                *(question, before.state, after.state, count, after.wait, why),
+                "%s: %s -> %s, keeping %d endpoints%s: %s",
+                *(question, before.state, after.state, count, then, why),
             )
     old, new = before.snapshot, after.snapshot
     if old is not None and new is not None and old is not new:

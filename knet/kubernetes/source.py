@@ -1,0 +1,188 @@
+"""
+`EndpointSlices`: the pods behind a service as the API of Kubernetes tells them, at once.
+
+The same endpoints as by DNS, with the same names, so that a ring that is told and one that asks place keys
+alike. What a readiness probe finds out is here within milliseconds, where DNS needs seconds and the TTL of every cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from knet.errors import ConfigError
+from knet.kubernetes.access import Access, explicit, from_kubeconfig, in_cluster
+from knet.kubernetes.slices import Listed, Slice, answer_from
+from knet.question import Question, check_name
+from knet.sources import ALIVE, Tell
+from knet.surroundings import Surroundings, surroundings_here
+
+__all__ = ["EndpointSlices"]
+
+# Seconds that a pod is kept which is merely in no slice: one that moves from one slice to another is in neither
+# for a moment, and one that dies is told not to be ready first.
+_MOVING = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSlices:
+    """
+    Tells the pods behind a service by watching its EndpointSlices.
+
+        async with knet.Ring("web.prod", port="http", resolver=EndpointSlices()) as ring: ...
+
+    Needs the right to `list` and `watch` `endpointslices` of `discovery.k8s.io` in the service's namespace. Without
+    arguments it is for a pod, whose service account it uses.
+
+    Attributes:
+        api: `"https://10.0.0.1:6443"`, with *token* and *ca*.
+        token: The token, or a `Path` of a file that has it, read again for each connection.
+        ca: A file of certificates; `None`: those of this machine.
+        kubeconfig: A file, of which the current context counts.
+        namespace: Where a bare name is looked up; `None`: the pod's own.
+        domain: Of the cluster; `None`: as the service's whole name or `/etc/resolv.conf` says.
+        settle: Seconds in which changes are told together; the first one is told at once.
+        serve_terminating: Whether those that are terminating and still serve count while nobody is ready. DNS does
+            not know them, so that clients which ask DNS then place keys otherwise.
+
+    Raises:
+        ConfigError: Arguments that do not go together, or a value out of range.
+    """
+
+    api: str | None = None
+    token: str | Path | None = None
+    ca: str | Path | None = None
+    kubeconfig: str | Path | None = None
+    namespace: str | None = None
+    domain: str | None = None
+    settle: float = 0.05
+    serve_terminating: bool = False
+
+    def __post_init__(self) -> None:
+        if self.api is not None and self.kubeconfig is not None:
+            raise ConfigError("give api or kubeconfig, and not both")
+        if self.api is None and (self.token is not None or self.ca is not None):
+            raise ConfigError("token and ca go with api")
+        if not self.settle >= 0:
+            raise ConfigError(f"settle must be at least 0, got {self.settle}")
+        for what, name in (("namespace", self.namespace), ("domain", self.domain)):
+            if name is not None:
+                check_name(name, what)
+
+    async def watch(self, question: Question, tell: Tell, /) -> None:
+        """
+        Tell the pods of *question* until something is in the way.
+
+        Raises:
+            ResolveError: What it was; a ring begins again.
+            ConfigError: This is no pod, or the service is none of Kubernetes.
+        """
+        from knet.kubernetes.reflector import Reflector  # noqa: PLC0415 - the HTTP client
+
+        access = self._access()
+        here = surroundings_here()
+        name, namespace, domain = self._place(question, access, here)
+        telling = _Telling(question, domain, tell, self.settle, self.serve_terminating)
+        reflector = Reflector(access, namespace, name, telling.heard, lambda: tell(ALIVE))
+        failed: BaseException | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(telling.run)
+            try:
+                await reflector.run()
+            except Exception as error:  # noqa: BLE001 - it is to leave the group as itself
+                failed = error
+            tasks.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+
+    def _access(self) -> Access:
+        if self.api is not None:
+            return explicit(self.api, self.token, self.ca)
+        if self.kubeconfig is not None:
+            return from_kubeconfig(self.kubeconfig)
+        return in_cluster()
+
+    def _place(
+        self, question: Question, access: Access, here: Surroundings
+    ) -> tuple[str, str, str]:
+        """
+        Return the service's name, its namespace, and its whole name.
+        """
+        written = question.service.removesuffix(".")
+        head, is_whole, zone = written.partition(".svc.")
+        head = head.removesuffix(".svc")
+        name, _, namespace = head.partition(".")
+        if "." in namespace:
+            raise ConfigError(
+                f"{written} is no Service of Kubernetes: it is written web, web.prod, or web.prod.svc.cluster.local"
+            )
+        namespace = namespace or self.namespace or access.namespace or here.namespace
+        domain = zone if is_whole else (self.domain or here.zone).strip(".")
+        return name, namespace, f"{name}.{namespace}.svc.{domain}"
+
+    def __repr__(self) -> str:
+        where = self.api or (
+            f"kubeconfig {self.kubeconfig}" if self.kubeconfig else "in the cluster"
+        )
+        return f"<EndpointSlices {where}>"
+
+
+class _Telling:
+    """
+    Slices to answers: what is told when.
+    """
+
+    def __init__(
+        self, question: Question, domain: str, tell: Tell, settle: float, serve_terminating: bool
+    ) -> None:
+        self._question = question
+        self._domain = domain
+        self._tell = tell
+        self._settle = settle
+        self._serve_terminating = serve_terminating
+        self._slices: tuple[Slice, ...] = ()
+        self._listed: dict[str, tuple[Slice, Listed]] = {}
+        # Who is in no slice for a moment, and until when he counts.
+        self._moving: dict[str, tuple[Slice, Listed, float]] = {}
+        self._changed = anyio.Event()
+
+    def heard(self, slices: Mapping[str, Slice]) -> None:
+        """
+        Take what there is now.
+        """
+        self._slices = tuple(slices.values())
+        listed = {one.address: (each, one) for each in self._slices for one in each.listed}
+        until = anyio.current_time() + _MOVING
+        for address, (each, one) in self._listed.items():
+            if address not in listed and one.ready:
+                self._moving.setdefault(address, (each, one, until))
+        for address in listed:
+            self._moving.pop(address, None)
+        self._listed = listed
+        self._changed.set()
+
+    async def run(self) -> None:
+        """
+        Tell the first change at once, and what follows together.
+        """
+        while True:
+            ends = [until for _, _, until in self._moving.values()]
+            with anyio.CancelScope(deadline=min(ends, default=float("inf"))):
+                await self._changed.wait()
+            self._changed = anyio.Event()
+            now = anyio.current_time()
+            self._moving = {a: each for a, each in self._moving.items() if each[2] > now}
+            also = [(each, one) for each, one, _ in self._moving.values()]
+            self._tell(
+                answer_from(
+                    self._slices,
+                    self._question,
+                    domain=self._domain,
+                    serve_terminating=self._serve_terminating,
+                    also=also,
+                )
+            )
+            await anyio.sleep(self._settle)

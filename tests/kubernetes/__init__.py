@@ -1,0 +1,3 @@
+"""
+The EndpointSlices of Kubernetes as a source.
+"""
