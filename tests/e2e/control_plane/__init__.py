@@ -1,0 +1,3 @@
+"""
+A real control plane of Kubernetes on loopback, built from Go modules.
+"""
