@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from knet import blocking as blocking
     from knet import hashring as hashring
     from knet import keys as keys
+    from knet import kubernetes as kubernetes
     from knet import resolver as resolver
     from knet.answer import Answer, Gap
     from knet.belief import RefreshPolicy, State
@@ -169,7 +170,7 @@ _HOMES = {
 }
 
 # What `import knet` is enough for; the other packages are imported by name.
-_PACKAGES = ("blocking", "hashring", "keys", "resolver")
+_PACKAGES = ("blocking", "hashring", "keys", "kubernetes", "resolver")
 
 
 if not TYPE_CHECKING:  # they would take every name for an object

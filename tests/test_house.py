@@ -143,7 +143,10 @@ ONLY_IN = {
     "rich": {"knet.cli"},
 }
 
-FRONT_DOORS = ["knet", "knet.hashring", "knet.hashring.proxies", "knet.resolver", "knet.testing"]
+FRONT_DOORS = [
+    *("knet", "knet.hashring", "knet.hashring.proxies", "knet.resolver", "knet.testing"),
+    "knet.kubernetes",
+]
 
 
 @functools.cache
