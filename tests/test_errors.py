@@ -75,6 +75,7 @@ def test_each_way_to_fail_has_a_kind_of_its_own_for_counters_and_logs() -> None:
         "NoData": "nodata",
         "ServerFailure": "servfail",
         "QueryRefused": "refused",
+        "Forbidden": "forbidden",
         "ResolveTimeout": "timeout",
         "ServerUnreachable": "unreachable",
         "MalformedAnswer": "malformed",
