@@ -46,6 +46,8 @@ _PAGE = 4
 _LONGEST_LINE = 4 * 1024 * 1024
 _MOST_SLICES = 2000
 _LONGEST_PAUSE = 30.0
+# Seconds; a watch that lasts no longer is not opened again at once.
+_SHORT = 1.0
 # Seconds in which a stream that ends with an error is read to its end.
 _REST = 1.0
 
@@ -123,6 +125,7 @@ class Reflector:
             timeout=httpx2.Timeout(_CONNECT, read=_SILENCE),
         ) as client:
             while True:
+                began = anyio.current_time()
                 try:
                     if self._version is None and self._lists:
                         await self._list(client)
@@ -131,6 +134,10 @@ class Reflector:
                     self._version = None
                 except _CannotSend:
                     self._lists, self._version = True, None
+                else:
+                    # Somebody in between ends it each time: as for client-go, a very short watch.
+                    if anyio.current_time() - began < _SHORT:
+                        await anyio.sleep(_SHORT * (0.5 + random.random() / 2))
 
     async def _list(self, client: httpx2.AsyncClient) -> None:
         found: dict[str, Slice] = {}

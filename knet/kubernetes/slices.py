@@ -137,8 +137,9 @@ def answer_from(
         serve_terminating: Whether those that are terminating and serve count, where nobody is ready.
         also: Who is in no slice for a moment, and counts all the same.
     """
+    slices = tuple(slices)
     told = [(each, one) for each in slices for one in each.listed]
-    ignored = sum(each.ignored for each, _ in {id(s): (s, 0) for s, _ in told}.values())
+    ignored = sum(each.ignored for each in slices)
     best: dict[str, tuple[Slice, Listed]] = {}
     for each, one in (*also, *told):
         if isinstance(question.port, str) and _port_of(each, question) is None:

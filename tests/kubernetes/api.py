@@ -48,6 +48,7 @@ class Api:
         tokens: What each was sent with.
         status: What it answers instead, if it is not 0; then `body` and `headers`.
         can_send: It sends what is there before a watch.
+        ends_at_once: It ends each watch once what is there was sent.
         token: Which token it takes; `""`: any.
     """
 
@@ -62,6 +63,7 @@ class Api:
         self.body = "{}"
         self.headers: list[tuple[str, str]] = []
         self.can_send = True
+        self.ends_at_once = False
         self.token = ""
         self.page = 0
         self._events: list[tuple[int, Json]] = []
@@ -174,6 +176,9 @@ class Api:
                     seen = self.version
                 elif seen < self.oldest:
                     await say({"type": "ERROR", "object": {"code": 410, "message": "too old"}})
+                    await stream.send(connection.send(h11.EndOfMessage()))
+                    return
+                if self.ends_at_once:
                     await stream.send(connection.send(h11.EndOfMessage()))
                     return
                 while True:

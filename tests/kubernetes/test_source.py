@@ -115,6 +115,16 @@ async def test_a_watch_that_ends_goes_on(how: str) -> None:
             assert ring.stats().failures == {}
 
 
+async def test_a_server_that_ends_every_watch_is_not_asked_in_a_hot_loop() -> None:
+    async with serving() as api:
+        api.put(slice_of("web-a", "10.0.0.1"))
+        api.ends_at_once = True
+        async with watched(api) as ring:
+            await anyio.sleep(1.5)
+            assert len(api.requests) <= 4
+            assert ring.state == "fresh"
+
+
 async def test_bookmarks_move_the_version_on_and_say_that_it_lives() -> None:
     async with serving() as api:
         api.put(slice_of("web-a", "10.0.0.1"))
