@@ -32,6 +32,7 @@ _STEADY = Act(
 )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_the_demo_is_right_from_end_to_end(backend: str) -> None:
     """
@@ -54,6 +55,7 @@ def test_the_demo_is_right_from_end_to_end(backend: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent there")
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_ctrl_c_ends_the_demo_quietly(backend: str) -> None:
     """
@@ -68,6 +70,7 @@ def test_ctrl_c_ends_the_demo_quietly(backend: str) -> None:
     assert (code, err) == (130, "")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(
     ("width", "height", "no_color"),

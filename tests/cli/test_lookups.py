@@ -27,6 +27,7 @@ def service() -> Iterator[HeadlessService]:
         yield service
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_resolve_prints_a_table_and_what_the_answer_said(
     service: HeadlessService, backend: str
@@ -170,6 +171,7 @@ def test_get_prints_the_preferred_pods_of_each_key(service: HeadlessService) -> 
     assert tuple(row[3] for row in rows[1:]) == HashRing(NAMES).get_n("alice", 3)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_watch_prints_an_object_for_each_change(service: HeadlessService, backend: str) -> None:
     """
@@ -215,6 +217,7 @@ def test_watch_prints_a_line_for_each_change(service: HeadlessService) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent there")
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_ctrl_c_ends_watch_quietly(service: HeadlessService, backend: str) -> None:
     """

@@ -61,6 +61,7 @@ def test_a_program_that_forks_keeps_its_promise(name: str, where: Servers) -> No
     run(name, where)
 
 
+@pytest.mark.long
 def test_a_master_preloads_a_ring_and_forks_workers(where: Servers) -> None:
     """
     Its loop stands still when it forks, and its workers end as whole interpreters do.

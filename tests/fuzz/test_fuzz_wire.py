@@ -19,7 +19,7 @@ from knet import Answer, RefreshPolicy, ResolveError, Resolver, Ring
 from knet.testing import HeadlessService
 from tests.fuzz.properties import check_answer, check_error
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 
 WEB = "web.prod.svc.cluster.local"
 MESSAGES = 300

@@ -45,7 +45,7 @@ from tests.fakes import A, B, C, FakeResolver, endpoints
 from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
 from tests.waiting import until_state
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 
 T = TypeVar("T")
 

@@ -30,6 +30,7 @@ DEPLOYMENT = [station for station in virtual.STATIONS if station[0] == "Maglev"]
 
 
 @pytest.mark.long
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 @pytest.mark.parametrize(
     "part", [["virtual", "--hours", "0.4"], ["real", "--seconds", "3", "--refreshes", "400"]]

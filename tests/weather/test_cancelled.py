@@ -32,7 +32,7 @@ from tests.fakes import FakeResolver, endpoints
 from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
 from tests.weather.steps import Interrupted
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 weather = pytest.mark.weather
 
 FEW, MORE = endpoints(3), endpoints(5)
