@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
@@ -50,6 +51,7 @@ class EndpointSlices:
 
     Raises:
         ConfigError: Arguments that do not go together, or a value out of range.
+        ImportError: The extra `kubernetes` is not installed.
     """
 
     api: str | None = None
@@ -66,6 +68,11 @@ class EndpointSlices:
             raise ConfigError("give api or kubeconfig, and not both")
         if self.api is None and (self.token is not None or self.ca is not None):
             raise ConfigError("token and ca go with api")
+        # The HTTP client is not loaded before it is used; that it is missing is said here.
+        if find_spec("httpx2") is None:
+            raise ImportError(
+                "httpx2 is not installed: python -m pip install 'knet-ring[kubernetes]'"
+            )
         if not self.settle >= 0:
             raise ConfigError(f"settle must be at least 0, got {self.settle}")
         for what, name in (("namespace", self.namespace), ("domain", self.domain)):

@@ -70,7 +70,6 @@ def test_ctrl_c_ends_the_demo_quietly(backend: str) -> None:
     assert (code, err) == (130, "")
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(
     ("width", "height", "no_color"),

@@ -275,6 +275,12 @@ async def test_what_cannot_be_is_refused_at_the_start(
         await Ring(service, resolver=source).start()
 
 
+def test_without_the_extra_it_says_so_where_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("knet.kubernetes.source.find_spec", lambda _: None)
+    with pytest.raises(ImportError, match=r"knet-ring\[kubernetes\]"):
+        EndpointSlices()
+
+
 # --- who we are
 
 
