@@ -13,8 +13,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Unpack, final
 
-from knet import Bound, ConfigError, Endpoint, Kept, Ring, RingOptions, may_repeat, never_sent
-from knet.integrations.retries import RetryOn, retries_of
+from knet import (
+    Bound,
+    ConfigError,
+    Endpoint,
+    Kept,
+    RetryOn,
+    Ring,
+    RingOptions,
+    may_repeat,
+    never_sent,
+)
+from knet.integrations.retries import retries_of
 
 try:
     import aiohttp

@@ -13,7 +13,8 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 
 import anyio
@@ -29,6 +30,7 @@ from knet.integrations.forwarding import (
     request_headers,
     target_of,
 )
+from knet.integrations.transport import KEPT_ALIVE, OverlaidUrl
 
 try:
     import h11
@@ -46,6 +48,8 @@ except ImportError as error:
 __all__ = ["Forwarder"]
 
 _logger = logging.getLogger("knet")
+
+T = TypeVar("T")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -85,6 +89,7 @@ class Forwarder:
         connect_timeout: Seconds for a connection to a pod.
         total: Seconds until the answer begins, or `None`.
         scheme: By which pods are reached.
+        secret: What pods prove to each other, or `None`.
         transport: Given a pod, makes its transport; `None`: one of httpx2, with one TLS context.
     """
 
@@ -95,11 +100,13 @@ class Forwarder:
         connect_timeout: float,
         total: float | None,
         scheme: str,
+        secret: bytes | None,
         transport: Callable[[Endpoint], httpx2.AsyncBaseTransport] | None,
     ) -> None:
         self._n = n
         self._total = total
         self._scheme = scheme
+        self.secret = secret
         self._timeout = {
             "connect": connect_timeout,
             "pool": connect_timeout,
@@ -129,7 +136,6 @@ class Forwarder:
         receive: Receive,
         send: Send,
         me: str,
-        secret: bytes | None,
     ) -> Receive | None:
         """
         Have the owner of *key* serve what *scope* asks for.
@@ -145,8 +151,11 @@ class Forwarder:
         first = await receive()
         if first["type"] in ("http.disconnect", "websocket.disconnect"):
             return None
-        exchange = _Exchange(self, key, ring, scope, first, receive, send, me, secret)
-        is_left = await (exchange.websocket() if scope["type"] == "websocket" else exchange.http())
+        exchange = _Exchange(self, key, ring, scope, first, receive, send, me)
+        try:
+            is_left = await (exchange.websocket() if exchange.is_websocket else exchange.http())
+        except _CallerGone:
+            return None
         return exchange.replay if is_left else None
 
     async def begin(
@@ -194,7 +203,18 @@ class Forwarder:
             stream=exchange.body(),
             extensions={"timeout": self._timeout, "sni_hostname": exchange.ring.service},
         )
-        request.url = cast(httpx2.URL, _Untouched(request.url, exchange.target))
+        # Byte for byte as it came: `httpx2.URL` would resolve its dots and quote it anew, and the owner would be
+        # asked for something else than the key was taken from.
+        path, _, query = exchange.target.partition(b"?")
+        request.url = cast(
+            httpx2.URL,
+            OverlaidUrl(
+                request.url,
+                raw_path=exchange.target,
+                path=unquote(path.decode("ascii", "replace")),
+                query=query,
+            ),
+        )
         return request
 
     async def _pool_of(self, ring: Ring) -> Pool[httpx2.AsyncBaseTransport]:
@@ -211,8 +231,7 @@ class Forwarder:
     def _open(self, pod: Endpoint) -> httpx2.AsyncBaseTransport:
         if self._transport is not None:
             return self._transport(pod)
-        # uvicorn closes idle connections after 5 s.
-        limits = httpx2.Limits(max_connections=None, keepalive_expiry=4.0)
+        limits = httpx2.Limits(max_connections=None, keepalive_expiry=KEPT_ALIVE)
         return httpx2.AsyncHTTPTransport(verify=self._verify, limits=limits)
 
 
@@ -231,7 +250,6 @@ class _Exchange:
         receive: Receive,
         send: Send,
         me: str,
-        secret: bytes | None,
     ) -> None:
         self.key = key
         self.ring = ring
@@ -241,7 +259,6 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._me = me
-        self._secret = secret
         self.is_websocket = scope["type"] == "websocket"
         snapshot = ring.snapshot
         self._owner = snapshot.get(key)
@@ -272,7 +289,7 @@ class _Exchange:
         hop = Hop(self._owner.name, self._digest, has_failed=pod != self._owner)
         headers = request_headers(
             scope["headers"],
-            hop.value(self._secret),
+            hop.value(self._forwarder.secret),
             me=self._me,
             client=None if client is None else client[0],
             scheme=scope.get("scheme", "http"),
@@ -328,19 +345,7 @@ class _Exchange:
         """
         Hand a request on, and its answer back; return whether it is to be served here.
         """
-        outcome: bool | Exception = False
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch, tasks.cancel_scope)
-            try:
-                outcome = await self._http()
-            except _CallerGone:
-                pass
-            except Exception as error:  # noqa: BLE001 - it is to leave the group as itself
-                outcome = error
-            tasks.cancel_scope.cancel()
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return await self._while_the_caller_stays(self._http)
 
     async def _http(self) -> bool:
         begun = await self._forwarder.begin(
@@ -378,6 +383,27 @@ class _Exchange:
             kept.end()
         return False
 
+    async def _while_the_caller_stays(self, work: Callable[[], Awaitable[T]]) -> T:
+        """
+        Return what *work* gives.
+
+        Raises:
+            _CallerGone: The caller has gone meanwhile.
+            Exception: What *work* raises, as itself and not in a group.
+        """
+        outcome: T | None = None
+        failure: Exception | None = _CallerGone()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch, tasks.cancel_scope)
+            try:
+                outcome, failure = await work(), None
+            except Exception as error:  # noqa: BLE001 - it is raised below
+                failure = error
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return cast(T, outcome)
+
     async def _watch(self, scope: anyio.CancelScope) -> None:
         """
         End the exchange when the caller goes; nobody else receives once the body has ended.
@@ -394,19 +420,8 @@ class _Exchange:
         """
         Hand a WebSocket on, until either side ends it; return whether it is to be served here.
         """
-        begun: tuple[httpx2.Response, Kept] | Exception | None
-        begun = _CallerGone()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch, tasks.cancel_scope)
-            try:
-                begun = await self._forwarder.begin(self, "GET", is_at_hand=True)
-            except Exception as error:  # noqa: BLE001 - it is to leave the group as itself
-                begun = error
-            tasks.cancel_scope.cancel()
-        if isinstance(begun, _CallerGone):
-            return False
-        if isinstance(begun, Exception):
-            raise begun
+        begin = partial(self._forwarder.begin, self, "GET", is_at_hand=True)
+        begun = await self._while_the_caller_stays(begin)
         if begun is None:
             return True
         response, kept = begun
@@ -542,24 +557,6 @@ async def _parts_of(response: httpx2.Response) -> AsyncIterator[AsyncIterator[by
         if close is not None:
             with anyio.CancelScope(shield=True):
                 await close()
-
-
-class _Untouched:
-    """
-    A URL with a target as it came, byte for byte: `httpx2.URL` would resolve its dots and quote it anew, and
-    the owner would be asked for something else than the key was taken from.
-    """
-
-    __slots__ = ("_url", "path", "query", "raw_path")
-
-    def __init__(self, url: httpx2.URL, target: bytes) -> None:
-        self._url = url
-        self.raw_path = target
-        path, _, self.query = target.partition(b"?")
-        self.path = unquote(path.decode("ascii", "replace"))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._url, name)
 
 
 def _speaks_against(error: BaseException) -> int:

@@ -194,7 +194,8 @@ def request_headers(
         version: Of HTTP, as it came: `"1.1"`.
     """
     came = [(name.lower(), value) for name, value in headers]
-    kept = [each for each in came if each[0] not in _dropped(came)]
+    dropped = _dropped(came)
+    kept = [each for each in came if each[0] not in dropped]
     is_secure = scheme in ("https", "wss")
     host = next((value for name, value in came if name == b"host"), b"")
     whom = _node(client)

@@ -102,7 +102,6 @@ class RingChannels:
         self._bound = bound
         self._credentials = credentials
         self._connect_timeout = connect_timeout
-        self._grace = grace
         own = {
             "grpc.default_authority": ring.service if authority is None else authority,
             # A pod is reached directly; and by a connection of its own, whose backoff ends with its channel.
@@ -177,7 +176,6 @@ class RingChannels:
                 return channel, tries.keep()
 
     async def _connect(self, channel: Any, pod: Endpoint | None) -> None:
-        state = None
         with anyio.move_on_after(self._connect_timeout):
             while True:
                 state = channel.get_state(try_to_connect=True)

@@ -4,13 +4,9 @@ After which errors an HTTP request may go to another pod. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from knet import RetryOn, may_repeat, never_sent
 
-from knet import may_repeat, never_sent
-
-__all__ = ["RetryOn", "retries_of"]
-
-RetryOn = Callable[[BaseException], object] | type[BaseException] | tuple[type[BaseException], ...]
+__all__ = ["retries_of"]
 
 # RFC 9110, 9.2.2.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})

@@ -24,22 +24,26 @@ from knet import (
     Endpoint,
     Kept,
     Pool,
+    RetryOn,
     Ring,
     RingClosed,
     never_sent,
 )
-from knet.integrations.retries import RetryOn, retries_of
+from knet.integrations.retries import retries_of
 
-__all__ = ["Body", "RoutedTransport"]
+__all__ = ["KEPT_ALIVE", "Body", "OverlaidUrl", "RoutedTransport"]
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 TransportT = TypeVar("TransportT")
 LimitsT = TypeVar("LimitsT")
 
-# Of one pod's transport, as the clients have it for all; but idle connections are closed before
-# uvicorn closes them, after 5 s, so that no request meets one that is being closed.
-_LIMITS = {"max_connections": 100, "max_keepalive_connections": 20, "keepalive_expiry": 4.0}
+# Seconds; idle connections are closed before uvicorn closes them, after 5 s, so that no request meets one that
+# is being closed.
+KEPT_ALIVE = 4.0
+
+# Of one pod's transport, otherwise as the clients have it for all.
+_LIMITS = {"max_connections": 100, "max_keepalive_connections": 20, "keepalive_expiry": KEPT_ALIVE}
 
 
 class RoutedTransport(Generic[RequestT, ResponseT, TransportT, LimitsT]):
@@ -122,18 +126,14 @@ class RoutedTransport(Generic[RequestT, ResponseT, TransportT, LimitsT]):
         self._names = frozenset(ring.names)
         self._make = transport
         library = self._library()
-        self._most: int | None = _LIMITS["max_connections"]  # type: ignore[assignment]
+        of_each: Any = library.Limits(**_LIMITS) if limits is None else limits
+        self._most: int | None = of_each.max_connections
+        # Of a transport of the library; elsewhere it has its defaults where the caller makes those of pods.
+        self._options: dict[str, Any] = {}
         if transport is None:
-            given_limits: Any = library.Limits(**_LIMITS) if limits is None else limits
-            self._most = given_limits.max_connections
-            self._options = {
-                # Made once: it reads all certificates of the machine, which takes 20 ms.
-                "verify": library.create_ssl_context(verify=verify, cert=cert),
-                "http2": http2,
-                "limits": given_limits,
-            }
-        elif http2:
-            self._most = None
+            # Made once: it reads all certificates of the machine, which takes 20 ms.
+            context = library.create_ssl_context(verify=verify, cert=cert)
+            self._options = {"verify": context, "http2": http2, "limits": of_each}
         self._pool: Pool[_Connections] | None = None
         self._elsewhere: Any = None
         self._entered = 0
@@ -260,12 +260,13 @@ class RoutedTransport(Generic[RequestT, ResponseT, TransportT, LimitsT]):
             stream=request.stream,
             extensions=extensions,
         )
+        port = url.port if pod.port is None else pod.port
         if self._make is None:
-            inner.url = _AtPod(url, pod)
-        elif pod.port is None:
-            inner.url = url.copy_with(host=pod.address)
+            # `URL.copy_with` parses all of it again, which takes longer than everything else that is done here.
+            raw_host = pod.address.encode("ascii")
+            inner.url = OverlaidUrl(url, host=pod.address, raw_host=raw_host, port=port)
         else:
-            inner.url = url.copy_with(host=pod.address, port=pod.port)
+            inner.url = url.copy_with(host=pod.address, port=port)
         return inner
 
     def _key_of(self, request: Any) -> str | bytes:
@@ -303,9 +304,7 @@ class RoutedTransport(Generic[RequestT, ResponseT, TransportT, LimitsT]):
         return response
 
     def _plain(self) -> Any:
-        return self._library().AsyncHTTPTransport(
-            **({} if self._make is not None else self._options)
-        )
+        return self._library().AsyncHTTPTransport(**self._options)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -332,20 +331,14 @@ class _Connections:
         return self.is_usable
 
 
-class _AtPod:
+class OverlaidUrl:
     """
-    A URL with a pod's address and port in it, as the library's own transport reads one.
-
-    `URL.copy_with` parses all of it again, which takes longer than everything else that is done here.
+    A URL with other values in the place of some, which nobody parses, as a transport reads it.
     """
 
-    __slots__ = ("_url", "host", "port", "raw_host")
-
-    def __init__(self, url: Any, pod: Endpoint) -> None:
+    def __init__(self, url: Any, **values: Any) -> None:
         self._url = url
-        self.host = pod.address
-        self.raw_host = pod.address.encode("ascii")
-        self.port = url.port if pod.port is None else pod.port
+        self.__dict__.update(values)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._url, name)

@@ -22,7 +22,7 @@ import anyio
 
 from knet.errors import Forbidden, ResolveError, ServerFailure, ServerUnreachable
 from knet.kubernetes.access import Access
-from knet.kubernetes.slices import Slice, read_slice
+from knet.kubernetes.slices import Slice, mapping, mappings, read_slice
 
 try:
     import httpx2
@@ -145,10 +145,10 @@ class Reflector:
         while True:
             response = await self._get(client, params, stream=False)
             told = _json(response.content)
-            for each in _list_of(told.get("items")):
+            for each in mappings(told.get("items")):
                 found[_name_of(each)] = read_slice(each)
             _check_size(found)
-            metadata = _dict_of(told.get("metadata"))
+            metadata = mapping(told.get("metadata"))
             self._version = str(metadata.get("resourceVersion") or "") or None
             following = metadata.get("continue")
             if not following:
@@ -205,18 +205,18 @@ class Reflector:
         """
         Take one event of a watch; return what is still coming of those that are sent first.
         """
-        kind, thing = event.get("type"), _dict_of(event.get("object"))
+        kind, thing = event.get("type"), mapping(event.get("object"))
         if kind == "ERROR":
             if thing.get("code") in (410, 504):
                 raise _TooOld
             raise ServerFailure(f"the watch ended with {str(thing.get('message') or thing)[:500]}")
-        metadata = _dict_of(thing.get("metadata"))
+        metadata = mapping(thing.get("metadata"))
         version = metadata.get("resourceVersion")
         if version and coming is None:
             self._version = str(version)
         slices = self._slices if coming is None else coming
         if kind == "BOOKMARK":
-            annotations = _dict_of(metadata.get("annotations"))
+            annotations = mapping(metadata.get("annotations"))
             if coming is not None and annotations.get("k8s.io/initial-events-end") == "true":
                 self._slices, self._version = coming, str(version)
                 self._heard(coming)
@@ -328,19 +328,11 @@ def _json(text: bytes) -> Mapping[str, Any]:
         told = json.loads(text)
     except ValueError as error:
         raise ResolveError(f"the API did not answer in JSON: {text[:80]!r}") from error
-    return _dict_of(told)
-
-
-def _dict_of(told: object) -> Mapping[str, Any]:
-    return told if isinstance(told, Mapping) else {}
-
-
-def _list_of(told: object) -> list[Mapping[str, Any]]:
-    return [each for each in told if isinstance(each, Mapping)] if isinstance(told, list) else []
+    return mapping(told)
 
 
 def _name_of(thing: Mapping[str, Any]) -> str:
-    return str(_dict_of(thing.get("metadata")).get("name") or "")
+    return str(mapping(thing.get("metadata")).get("name") or "")
 
 
 def _check_size(slices: Mapping[str, Slice]) -> None:

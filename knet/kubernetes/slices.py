@@ -22,7 +22,7 @@ from knet.endpoint import Endpoint
 from knet.pods import usable_address
 from knet.question import Question
 
-__all__ = ["Listed", "Slice", "answer_from", "read_slice"]
+__all__ = ["Listed", "Slice", "answer_from", "mapping", "mappings", "read_slice"]
 
 _FAMILIES = {"IPv4": "ipv4", "IPv6": "ipv6"}
 
@@ -78,14 +78,14 @@ def read_slice(told: Mapping[str, Any]) -> Slice:
     """
     family = _FAMILIES.get(str(told.get("addressType")), "")
     ports: dict[tuple[str, str], int] = {}
-    for port in _dicts(told.get("ports")):
+    for port in mappings(told.get("ports")):
         number = port.get("port")
         if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 65536:
             key = str(port.get("name") or ""), str(port.get("protocol") or "TCP").lower()
             ports.setdefault(key, number)
     listed: list[Listed] = []
     ignored = 0
-    for endpoint in _dicts(told.get("endpoints")):
+    for endpoint in mappings(told.get("endpoints")):
         one = _read(endpoint, family)
         if one is None:
             ignored += 1
@@ -101,12 +101,7 @@ def _read(endpoint: Mapping[str, Any], family: str) -> Listed | None:
     address = usable_address(first) if isinstance(first, str) and len(first) <= _LONGEST else None
     if address is None or (":" in address) != (family == "ipv6") or not family:
         return None
-    conditions = endpoint.get("conditions")
-    if not isinstance(conditions, Mapping):
-        conditions = {}
-    target = endpoint.get("targetRef")
-    if not isinstance(target, Mapping):
-        target = {}
+    conditions, target = mapping(endpoint.get("conditions")), mapping(endpoint.get("targetRef"))
     zone = endpoint.get("zone")
     return Listed(
         address,
@@ -196,5 +191,15 @@ def _label(text: object) -> str:
     return name if is_plain else ""
 
 
-def _dicts(told: object) -> list[Mapping[str, Any]]:
+def mapping(told: object) -> Mapping[str, Any]:
+    """
+    Return *told* if it is a JSON object, else an empty one.
+    """
+    return told if isinstance(told, Mapping) else {}
+
+
+def mappings(told: object) -> list[Mapping[str, Any]]:
+    """
+    Return those of *told* that are JSON objects, if it is a list.
+    """
     return [each for each in told if isinstance(each, Mapping)] if isinstance(told, list) else []

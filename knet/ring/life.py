@@ -477,7 +477,7 @@ class Life:
                 async with AsyncExitStack() as stack:
                     if isinstance(self.source, Resolver):
                         await stack.enter_async_context(self.source)
-                    ask = self._ask_source or await self._watch(stack)
+                    ask = self._ask_source or self._watch(stack)
                     self._lookup = lookup_of(self.source, ask, self._question)
                     await self._find_first()
                     started()
@@ -495,12 +495,12 @@ class Life:
             self.end(why)
             self._over.set()
 
-    async def _watch(self, stack: AsyncExitStack) -> Ask:
+    def _watch(self, stack: AsyncExitStack) -> Ask:
         """
         Have the source tell from now on; return what asks for what it told.
         """
         assert is_telling(self.source)
-        watched = Watched(self.source, self._question, self._policy, lambda: self._asked.set())  # noqa: PLW0108
+        watched = Watched(self.source, self._question, self._policy, self.ask_soon)
         stack.push_async_callback(watched.aclose)
         watched.start()
         return watched.told

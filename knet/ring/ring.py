@@ -101,7 +101,7 @@ class Ring:
         TypeError: An argument has the wrong type.
     """
 
-    __slots__ = ("__weakref__", "_life", "_owning", "_question", "_serving", "_task")
+    __slots__ = ("__weakref__", "_life", "_names", "_owning", "_question", "_serving", "_task")
 
     def __init__(
         self,
@@ -166,6 +166,7 @@ class Ring:
         )
         self._owning.life = self._life
         self._task: HostedTask | None = None
+        self._names: tuple[str, ...] = ()
 
     def _follow(self, snapshot: Snapshot | None, *, here: bool) -> None:
         self._serving.follow(snapshot, here=here)
@@ -600,9 +601,11 @@ class Ring:
             >>> knet.Ring("web.prod").names
             ('web.prod', 'web.prod.svc', 'web.prod.svc.cluster.local')
         """
-        source = self._life.source
-        asked = source if isinstance(source, Resolver) else Resolver()
-        return asked.spellings(self._question.service)
+        if not self._names:  # they are read out of files
+            source = self._life.source
+            asked = source if isinstance(source, Resolver) else Resolver()
+            self._names = asked.spellings(self._question.service)
+        return self._names
 
     @property
     def snapshot(self) -> Snapshot:
