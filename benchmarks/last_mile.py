@@ -14,7 +14,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,9 +28,11 @@ from typing import Any
 import anyio
 import httpx2
 
-from knet import RefreshPolicy, Resolver, Ring
+from benchmarks.serving import free_ports
+from knet import Resolver, Ring
 from knet.integrations.httpx2 import RingTransport
 from knet.testing import HeadlessService
+from tests.conformance.live.servers import free_port
 
 SERVICE = "web.prod.svc.cluster.local"
 KEYS = [f"user-{n}" for n in range(1000)]
@@ -82,21 +83,6 @@ def servers(delay: float, *places: list[str]) -> Iterator[list[subprocess.Popen[
         for process in running:
             process.kill()
             process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 # --- what it costs
@@ -280,7 +266,7 @@ async def deaths(backend: str) -> None:
         for client in ("httpx2", "httpx", "aiohttp"):
             if client == "aiohttp" and backend == "trio":
                 continue
-            port = free_port()
+            port = free_port(ADDRESSES)
             names = [f"{address}:{port}" for address in ADDRESSES]
             with servers(0.002, *([name] for name in names)) as running:
                 async with Ring.static(names, service=SERVICE) as ring, clients(ring) as mine:
@@ -313,7 +299,7 @@ async def envoy() -> None:
         "host_selection_retry_max_attempts": 5,
     }
     for how, name in ((signal.SIGKILL, "killed"), (signal.SIGSTOP, "frozen")):
-        port = free_port()
+        port = free_port(ADDRESSES)
         with (
             HeadlessService(SERVICE, pods=ADDRESSES) as service,
             tempfile.TemporaryDirectory() as folder,
@@ -341,10 +327,9 @@ async def envoy() -> None:
                     await death(f"httpx2 by Envoy, {name}", by_envoy, running[0], how)
                 print(f"{'':34} Envoy has {resident(proxy.pid):.0f} MB")
             resolver = Resolver(nameservers=[service.nameserver])
-            policy = RefreshPolicy()
             with servers(0.002, *([place] for place in places)) as running:
                 async with (
-                    Ring(SERVICE, port=port, resolver=resolver, refresh=policy) as ring,
+                    Ring(SERVICE, port=port, resolver=resolver) as ring,
                     clients(ring) as mine,
                 ):
                     await death(f"httpx2 by RingTransport, {name}", mine["httpx2"], running[0], how)

@@ -180,8 +180,8 @@ def started(ports: list[int]) -> list[subprocess.Popen[bytes]]:
     return servers
 
 
-def free_ports() -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(PODS)]
+def free_ports(count: int = PODS) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
         each.close()

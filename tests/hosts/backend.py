@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from tests.conformance.live.servers import free_port
+
 from .documents import ROOT
 
-__all__ = ["Backends", "backends", "free_port"]
+__all__ = ["Backends", "backends"]
 
 
 async def serve(address: str, port: int, file: str = "") -> None:
@@ -80,7 +81,7 @@ class Backends:
 
 @contextmanager
 def backends(*addresses: str, file: str = "") -> Iterator[Backends]:
-    made = Backends(free_port(), file)
+    made = Backends(free_port(addresses), file)
     try:
         for address in addresses:
             made.start(address)
@@ -88,16 +89,6 @@ def backends(*addresses: str, file: str = "") -> Iterator[Backends]:
     finally:
         for address in list(made.running):
             made.kill(address)
-
-
-def free_port() -> int:
-    """
-    Return a port that is free at every address of this host.
-    """
-    with socket.socket() as any_address:
-        any_address.bind(("127.0.0.1", 0))
-        port: int = any_address.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from knet.testing import HeadlessService, Pod
+from tests.conformance.live.servers import free_port
 
-from .backend import free_port
 from .cluster import WEB
 from .documents import ROOT
 
@@ -90,7 +90,7 @@ def test_pods_that_are_all_unready_get_ready_twice() -> None:
     Each room is answered by one pod, whoever is asked: after the first start, and after all pods were
     restarted at once.
     """
-    port = free_port()
+    port = free_port(ADDRESSES)
     seen = []
     with HeadlessService(WEB, pods=ADDRESSES) as service, httpx.Client(trust_env=False) as client:
         for _ in range(2):

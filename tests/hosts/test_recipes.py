@@ -24,8 +24,9 @@ from knet.hashring import HashRing
 from knet.resolver import surrounded_by
 from knet.surroundings import surroundings_here
 from knet.testing import HeadlessService
+from tests.conformance.live.servers import free_port
 
-from .backend import Backends, backends, free_port
+from .backend import Backends, backends
 from .cluster import WEB, cluster
 from .documents import ROOT, blocks, example
 
@@ -165,7 +166,7 @@ async def test_the_members_of_a_room_meet_wherever_it_has_moved(anyio_backend: s
     """
     Two members of each room, at different pods. One pod is killed, and one joins.
     """
-    port = free_port()
+    port = free_port([*ADDRESSES, NEW])
     names = [f"room-{n}" for n in range(8)]
     alive = [*ADDRESSES[1:], NEW]
     with HeadlessService(WEB, pods=ADDRESSES) as service, rooms(port, service.nameserver) as start:

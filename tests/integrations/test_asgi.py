@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 import anyio
-import anyio.lowlevel
 import h11
 import httpx2
 import pytest
@@ -25,6 +24,8 @@ from knet import ConfigError, Endpoint, Ring, RingNotReady, StaticResolver
 from knet.integrations.asgi import OwnerMiddleware, ring_lifespan, ring_of
 from knet.integrations.forwarding import HOP, Hop
 from tests.fakes import FakeResolver
+
+from .turns import cancelled_after_every_turn
 
 # httpx2's transport for applications leaves a body in the middle that nobody reads.
 pytestmark = [
@@ -621,22 +622,14 @@ async def test_what_is_handed_on_may_be_cancelled_at_every_await() -> None:
     async with cluster() as it:
         ring = it.rings["10.0.0.1"]
         path = f"/rooms/{it.key_of('10.0.0.2')}"
-        is_done, turns = False, 0
-        while not is_done:
-            turns += 1
 
-            async def cancel(scope: anyio.CancelScope, turns: int = turns) -> None:
-                for _ in range(turns):
-                    await anyio.lowlevel.checkpoint()
-                scope.cancel()
-
-            async with anyio.create_task_group() as tasks:
-                with anyio.CancelScope() as scope:
-                    tasks.start_soon(cancel, scope)
-                    await it.ask("10.0.0.1", path, "POST", content=b"body")
-                    is_done = True
+        def check() -> None:
             assert ring.stats().in_flight == 0
             assert not ring.ejected
+
+        turns = await cancelled_after_every_turn(
+            lambda: it.ask("10.0.0.1", path, "POST", content=b"body"), check
+        )
         assert turns > 2
 
 

@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import httpx
 import httpx2
 import pytest
@@ -27,6 +26,7 @@ from knet.integrations.httpx2 import RingTransport as OfHttpx2
 from tests.fakes import FakeResolver
 
 from .pods import FAULTS, Pod, pods
+from .turns import cancelled_after_every_turn
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sampled(8)]
 
@@ -733,23 +733,14 @@ async def test_a_request_may_be_cancelled_at_every_await(kit: Kit) -> None:
     """
     Whatever it was doing, nothing is held and nobody is ejected, and the next request is served.
     """
-    turns = 0
     async with kit.served() as (client, ring, _):
-        is_done = False
-        while not is_done:
-            turns += 1
 
-            async def cancel(scope: anyio.CancelScope, turns: int = turns) -> None:
-                for _ in range(turns):
-                    await anyio.lowlevel.checkpoint()
-                scope.cancel()
-
-            async with anyio.create_task_group() as tasks:
-                with anyio.CancelScope() as scope:
-                    tasks.start_soon(cancel, scope)
-                    await client.get(f"http://web.prod/{turns}", **key())
-                    is_done = True
+        def check() -> None:
             assert ring.stats().in_flight == 0
             assert not ring.ejected
+
+        turns = await cancelled_after_every_turn(
+            lambda: client.get("http://web.prod/x", **key()), check
+        )
         assert (await client.get("http://web.prod/x", **key())).status_code == 200
     assert turns > 5

@@ -8,7 +8,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import websockets
 
 from knet.hashring import HashRing
 from knet.testing import HeadlessService
+from tests.conformance.live.servers import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sampled(3)]
 
@@ -65,9 +65,7 @@ class Pods:
 
 @contextmanager
 def processes(server: str) -> Iterator[Pods]:
-    with socket.socket() as any_address:
-        any_address.bind(("127.0.0.1", 0))
-        port: int = any_address.getsockname()[1]
+    port = free_port(ADDRESSES)
     with HeadlessService("web.prod.svc.cluster.local", pods=ADDRESSES) as service:
         command = [sys.executable, "-m", "tests.integrations.served_pod", server]
         running = {

@@ -17,7 +17,6 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,8 @@ from typing import Any, Self
 
 import anyio
 import httpx
+
+from tests.conformance.live.servers import free_port
 
 CONTROLLERS = (
     "deployment-controller,replicaset-controller,statefulset-controller,endpointslice-controller,"
@@ -52,12 +53,6 @@ def build(target: Path) -> Path:
             check=True,
         )
     return target
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 class ControlPlane:

@@ -18,9 +18,10 @@ import pytest
 
 from knet import Forbidden, RefreshPolicy, Resolver, Ring, ServerUnreachable
 from knet.kubernetes import EndpointSlices
+from tests.conformance.live.servers import free_port
 from tests.e2e.coredns import find_binary
 
-from .plane import ControlPlane, Kubelet, deployment, free_port, headless, stateful_set
+from .plane import ControlPlane, Kubelet, deployment, headless, stateful_set
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
