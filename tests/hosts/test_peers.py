@@ -74,13 +74,19 @@ def probe(
 
 def owners(port: int, client: httpx.Client) -> dict[str, set[str]]:
     """
-    Ask every pod for every room; return who answered.
+    Ask every pod for every room; return who answered, "" where nobody did.
+
+    A server may close a connection that was idle in the instant in which it is used again.
     """
     answers: dict[str, set[str]] = {room: set() for room in ROOMS}
     for address in ADDRESSES:
         for room in ROOMS:
-            answer = client.get(f"http://{address}:{port}/rooms/{room}")
-            answers[room].add(answer.text if answer.status_code == 200 else "")
+            try:
+                answer = client.get(f"http://{address}:{port}/rooms/{room}")
+            except httpx.TransportError:
+                answers[room].add("")
+            else:
+                answers[room].add(answer.text if answer.status_code == 200 else "")
     return answers
 
 
