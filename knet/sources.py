@@ -10,7 +10,7 @@ group inside of one cancels whoever reads it (PEP 789).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from enum import Enum
 from typing import Any, Final, Literal, Protocol, TypeGuard
 
@@ -24,9 +24,11 @@ __all__ = [
     "Asked",
     "ResolverProtocol",
     "Source",
+    "Streaming",
     "Tell",
     "Telling",
     "asking",
+    "is_streaming",
     "is_telling",
 ]
 
@@ -110,6 +112,36 @@ class Telling(Protocol):
         ...
 
 
+class Streaming(Telling, Protocol):
+    """
+    A source that tells by itself, and one of whose streams serves several questions.
+
+    It is a value: hashable, and equal ones tell the same. Rings of one event loop, whose questions have equal
+    streams, have one watch.
+    """
+
+    def stream_of(self, question: Question, /) -> Hashable:
+        """
+        Return what tells the stream that answers *question* from others.
+
+        Raises:
+            Exception: Nobody can know at the moment; the ring calls `watch`, which says why.
+        """
+        ...
+
+    async def follow(self, stream: Any, tell: Callable[[Any], None], /) -> None:
+        """
+        Tell what there is in *stream*, as `watch` does, but in words of its own where that has answers.
+        """
+        ...
+
+    def answer_of(self, question: Question, told: Any, /) -> Answer:
+        """
+        Return the answer to *question* that is in what `follow` *told*.
+        """
+        ...
+
+
 Source = Asked | ResolverProtocol | Telling
 
 
@@ -135,6 +167,13 @@ def is_telling(source: object) -> TypeGuard[Telling]:
             f"a ring cannot call watch{signature} of {kind}, {error}: {write}"
         ) from None
     return True
+
+
+def is_streaming(source: object) -> TypeGuard[Streaming]:
+    """
+    Does one stream of *source* serve several questions?
+    """
+    return callable(getattr(source, "stream_of", None))
 
 
 def asking(resolver: Source) -> Ask:

@@ -68,10 +68,11 @@ class Surroundings:
 
     Attributes:
         namespace: The pod's own namespace: where a bare service name is looked up.
-        zone: The cluster's domain.
+        zone: The cluster's domain; as good as everybody's where nothing says so.
         search: The other domains of the search list, in order.
         nameservers: As `Resolver` takes them, in order; empty where nothing says so.
         addresses: The pod's own, the primary one first; empty where nothing says so.
+        knows_zone: Whether something says what *zone* is.
     """
 
     namespace: str = DEFAULT_NAMESPACE
@@ -79,6 +80,7 @@ class Surroundings:
     search: tuple[str, ...] = ()
     nameservers: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
+    knows_zone: bool = True
 
 
 def surroundings_from(resolv_conf: str, namespace: str | None = None) -> Surroundings:
@@ -121,7 +123,7 @@ def surroundings_from(resolv_conf: str, namespace: str | None = None) -> Surroun
     rest_of_search = tuple(d for d in search if d not in own)
     # The same one twice would be asked twice.
     different = tuple(islice(dict.fromkeys(servers), _MAX_SERVERS))
-    return Surroundings(found, zone, rest_of_search, different)
+    return Surroundings(found, zone, rest_of_search, different, knows_zone=bool(own))
 
 
 def read_surroundings(resolv_conf: str | Path) -> Surroundings:

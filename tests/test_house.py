@@ -88,7 +88,17 @@ INSIDE = {
         *("forwarding", "forwarder", "asgi"),
     ],
     "knet.ring": [
-        *("words", "standing", "sharing", "watching", "life", "detour", "serving", "owning"),
+        *(
+            "words",
+            "standing",
+            "sharing",
+            "watching",
+            "feeds",
+            "life",
+            "detour",
+            "serving",
+            "owning",
+        ),
         *("options", "ring"),
     ],
 }

@@ -69,7 +69,8 @@ def test_what_is_read_is_what_is_written(tmp_path: Path) -> None:
         read = read_surroundings(conf)
         assert read == Surroundings("shop", "k.test", ("x.test",), ("10.0.0.1",))
         assert surroundings_here(conf, tmp_path / "none") == read
-    assert surroundings_here(tmp_path / "none", tmp_path / "none") == Surroundings()
+    nothing = surroundings_here(tmp_path / "none", tmp_path / "none")
+    assert nothing == Surroundings(knows_zone=False)
 
 
 def test_a_program_under_test_is_surrounded_by_what_it_is_told() -> None:

@@ -19,10 +19,11 @@ from typing import Any
 
 from knet.answer import Answer
 from knet.endpoint import Endpoint
+from knet.errors import ConfigError
 from knet.pods import usable_address
 from knet.question import Question
 
-__all__ = ["Listed", "Slice", "answer_from", "mapping", "mappings", "read_slice"]
+__all__ = ["Listed", "Slice", "answer_from", "mapping", "mappings", "read_slice", "why_nobody"]
 
 _FAMILIES = {"IPv4": "ipv4", "IPv6": "ipv6"}
 
@@ -119,6 +120,7 @@ def answer_from(
     question: Question,
     *,
     domain: str,
+    knows_domain: bool = True,
     serve_terminating: bool = False,
     also: Sequence[tuple[Slice, Listed]] = (),
 ) -> Answer:
@@ -129,8 +131,12 @@ def answer_from(
         slices: In the order in which they were heard of: of two that list one pod, the later one counts.
         question: Which pods are wanted.
         domain: The service's whole name, which a hostname goes before: `"web.prod.svc.cluster.local"`.
+        knows_domain: Whether that is known, and not what it usually is.
         serve_terminating: Whether those that are terminating and serve count, where nobody is ready.
         also: Who is in no slice for a moment, and counts all the same.
+
+    Raises:
+        ConfigError: Names go by the cluster's domain, and that is not known.
     """
     slices = tuple(slices)
     told = [(each, one) for each in slices for one in each.listed]
@@ -156,12 +162,35 @@ def answer_from(
         port = question.port if isinstance(question.port, int) else _port_of(each, question)
         name = one.address
         if isinstance(question.port, str) and one.hostname:
+            if not knows_domain:
+                raise ConfigError(
+                    f"the pods of {question} go by their hostnames, and nothing says what the cluster's domain is: "
+                    f'write "{domain}", or EndpointSlices(domain="cluster.local")'
+                )
             name = f"{one.hostname}.{domain}"
         endpoint = Endpoint(name, one.address, port, 1, one.zone)
         if name in endpoints and endpoints[name] < endpoint:
             continue  # one hostname at two addresses: all clients take the same one
         endpoints[name] = endpoint
     return Answer(endpoints.values(), name=f"{domain}.", ignored=ignored)
+
+
+def why_nobody(slices: Sequence[Slice], question: Question) -> str:
+    """
+    Return, for a person, what there is in *slices* where they answer *question* with nobody.
+    """
+    told = [(each, one) for each in slices for one in each.listed]
+    if not slices:
+        return "there is no EndpointSlice of it: either there is no such Service, or none of its pods was made yet"
+    if isinstance(question.port, str) and all(_port_of(each, question) is None for each in slices):
+        names = sorted(
+            {f"{name or '(no name)'}/{kind}" for each in slices for name, kind in each.ports}
+        )
+        return f"no port of it has that name; there are {', '.join(names) or 'none'}"
+    families = {each.family for each, one in told if one.ready}
+    if families:
+        return f"its pods have addresses of {' and '.join(sorted(families))} only"
+    return f"none of its {len({one.address for _, one in told})} pods is ready"
 
 
 def _port_of(each: Slice, question: Question) -> int | None:

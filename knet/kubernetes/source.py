@@ -7,19 +7,20 @@ alike. What a readiness probe finds out is here within milliseconds, where DNS n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
 
-from knet.errors import ConfigError
+from knet.answer import Answer
+from knet.errors import ConfigError, NoData
 from knet.kubernetes.access import Access, explicit, from_kubeconfig, in_cluster
-from knet.kubernetes.slices import Listed, Slice, answer_from
+from knet.kubernetes.slices import Listed, Slice, answer_from, why_nobody
 from knet.question import Question, check_name
-from knet.sources import ALIVE, Tell
-from knet.surroundings import Surroundings, surroundings_here
+from knet.sources import ALIVE, Alive, Tell
+from knet.surroundings import surroundings_here
 
 __all__ = ["EndpointSlices"]
 
@@ -87,13 +88,51 @@ class EndpointSlices:
             ResolveError: What it was; a ring begins again.
             ConfigError: This is no pod, or the service is none of Kubernetes.
         """
+
+        def answered(told: Seen | Alive) -> None:
+            if isinstance(told, Alive):
+                tell(told)
+                return
+            try:
+                answer = self.answer_of(question, told)
+            except NoData as error:
+                tell(error)
+            else:
+                tell(answer)
+
+        await self.follow(self.stream_of(question), answered)
+
+    def stream_of(self, question: Question, /) -> Place:
+        """
+        Return which service *question* is about: one watch serves all that is asked of it.
+
+        Raises:
+            ConfigError: It is none of Kubernetes, or the kubeconfig that says its namespace cannot be read.
+        """
+        written = question.service.removesuffix(".")
+        head, is_whole, zone = written.partition(".svc.")
+        name, _, namespace = head.removesuffix(".svc").partition(".")
+        if "." in namespace:
+            raise ConfigError(
+                f"{written} is no Service of Kubernetes: it is written web, web.prod, or web.prod.svc.cluster.local"
+            )
+        here = surroundings_here()
+        namespace = namespace or self.namespace or self._usual_namespace() or here.namespace
+        told = zone if is_whole else (self.domain or "").strip(".")
+        return Place(namespace, name, told or here.zone, bool(told) or here.knows_zone)
+
+    async def follow(self, stream: Place, tell: Callable[[Seen | Alive], None], /) -> None:
+        """
+        Tell what there is of one service, until something is in the way.
+
+        Raises: As `watch`.
+        """
         from knet.kubernetes.reflector import Reflector  # noqa: PLC0415 - the HTTP client
 
-        access = self._access()
-        here = surroundings_here()
-        name, namespace, domain = self._place(question, access, here)
-        telling = _Telling(question, domain, tell, self.settle, self.serve_terminating)
-        reflector = Reflector(access, namespace, name, telling.heard, lambda: tell(ALIVE))
+        telling = _Telling(tell, self.settle)
+        reflector = Reflector(
+            self._access(), stream.namespace, stream.name, telling.heard, lambda: tell(ALIVE)
+        )
         failed: BaseException | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(telling.run)
@@ -105,6 +144,27 @@ class EndpointSlices:
         if failed is not None:
             raise failed
 
+    def answer_of(self, question: Question, told: Seen, /) -> Answer:
+        """
+        Return the answer to *question* that is in what was seen of its service.
+
+        Raises:
+            NoData: There is nobody.
+            ConfigError: Names go by the cluster's domain, and that is not known.
+        """
+        place = self.stream_of(question)
+        answer = answer_from(
+            told.slices,
+            question,
+            domain=place.domain,
+            knows_domain=place.knows_zone,
+            serve_terminating=self.serve_terminating,
+            also=told.moving,
+        )
+        if not answer.endpoints:
+            raise NoData(f"{question}: {why_nobody(told.slices, question)}")
+        return answer
+
     def _access(self) -> Access:
         if self.api is not None:
             return explicit(self.api, self.token, self.ca)
@@ -112,23 +172,11 @@ class EndpointSlices:
             return from_kubeconfig(self.kubeconfig)
         return in_cluster()
 
-    def _place(
-        self, question: Question, access: Access, here: Surroundings
-    ) -> tuple[str, str, str]:
+    def _usual_namespace(self) -> str | None:
         """
-        Return the service's name, its namespace, and its whole name.
+        Return which one a bare name is in, by the kubeconfig if there is one.
         """
-        written = question.service.removesuffix(".")
-        head, is_whole, zone = written.partition(".svc.")
-        head = head.removesuffix(".svc")
-        name, _, namespace = head.partition(".")
-        if "." in namespace:
-            raise ConfigError(
-                f"{written} is no Service of Kubernetes: it is written web, web.prod, or web.prod.svc.cluster.local"
-            )
-        namespace = namespace or self.namespace or access.namespace or here.namespace
-        domain = zone if is_whole else (self.domain or here.zone).strip(".")
-        return name, namespace, f"{name}.{namespace}.svc.{domain}"
+        return None if self.kubeconfig is None else from_kubeconfig(self.kubeconfig).namespace
 
     def __repr__(self) -> str:
         where = self.api or (
@@ -137,19 +185,53 @@ class EndpointSlices:
         return f"<EndpointSlices {where}>"
 
 
-class _Telling:
+@dataclass(frozen=True, slots=True)
+class Place:
     """
-    Slices to answers: what is told when.
+    A service.
+
+    Attributes:
+        namespace: Where it is.
+        name: What it is called there.
+        zone: The cluster's domain.
+        knows_zone: Whether somebody said so.
     """
 
-    def __init__(
-        self, question: Question, domain: str, tell: Tell, settle: float, serve_terminating: bool
-    ) -> None:
-        self._question = question
-        self._domain = domain
+    namespace: str
+    name: str
+    zone: str
+    knows_zone: bool
+
+    @property
+    def domain(self) -> str:
+        """
+        Its whole name.
+        """
+        return f"{self.name}.{self.namespace}.svc.{self.zone}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """
+    What there is of a service.
+
+    Attributes:
+        slices: In the order in which they were heard of.
+        moving: Who is in none of them for a moment, and counts.
+    """
+
+    slices: tuple[Slice, ...]
+    moving: tuple[tuple[Slice, Listed], ...]
+
+
+class _Telling:
+    """
+    What is told when.
+    """
+
+    def __init__(self, tell: Callable[[Seen], None], settle: float) -> None:
         self._tell = tell
         self._settle = settle
-        self._serve_terminating = serve_terminating
         self._slices: tuple[Slice, ...] = ()
         self._listed: dict[str, tuple[Slice, Listed]] = {}
         # Who is in no slice for a moment, and until when he counts.
@@ -182,14 +264,5 @@ class _Telling:
             self._changed = anyio.Event()
             now = anyio.current_time()
             self._moving = {a: each for a, each in self._moving.items() if each[2] > now}
-            also = [(each, one) for each, one, _ in self._moving.values()]
-            self._tell(
-                answer_from(
-                    self._slices,
-                    self._question,
-                    domain=self._domain,
-                    serve_terminating=self._serve_terminating,
-                    also=also,
-                )
-            )
+            self._tell(Seen(self._slices, tuple((s, one) for s, one, _ in self._moving.values())))
             await anyio.sleep(self._settle)

@@ -16,7 +16,7 @@ import os
 import random
 import weakref
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from threading import get_ident
 from typing import Any, Protocol, final
@@ -24,7 +24,7 @@ from typing import Any, Protocol, final
 import anyio
 from anyio.lowlevel import current_token
 
-from knet.belief import Decision, RefreshPolicy, State, believe, decide, pace
+from knet.belief import Decision, RefreshPolicy, State, pace
 from knet.endpoint import Endpoint
 from knet.errors import (
     ConfigError,
@@ -51,13 +51,12 @@ from knet.pods import differing
 from knet.promise import Promise, copy_of
 from knet.question import Question
 from knet.resolver import Answer, Resolver
-from knet.ring.sharing import Build, Heard, Make, SharedLookup, lookup_of
+from knet.ring.feeds import Feed
+from knet.ring.sharing import Build, Builds, Heard, Make, shared
 from knet.ring.standing import RingStats, Standing
-from knet.ring.watching import Watched
 from knet.ring.words import log, on_one_line, shown_object, text_of
 from knet.routing.ownership import Lookout, Me, Myself, several_workers
 from knet.snapshot import Snapshot
-from knet.sources import Ask, is_telling
 from knet.turns import turns
 
 __all__ = ["Life"]
@@ -113,8 +112,7 @@ class Life:
 
     Args:
         question: Which pods are wanted.
-        resolver: Who is asked.
-        ask: What asks it; `None`: it tells by itself.
+        feed: Where it hears of them.
         make: What makes a placement.
         empty: A placement without members that *make* made; all others grow from it.
         policy: When to ask, and what to believe.
@@ -124,24 +122,23 @@ class Life:
         follow: Told of each snapshot that stands, and of the end by `None`; *here*: on this event loop.
 
     Attributes:
-        source: Who is asked.
         standing: What the ring has to tell now.
     """
 
     __slots__ = (
-        "_ask_source",
         "_asked",
         "_body",
         "_build",
+        "_builds",
         "_call",
         "_changed",
         "_clock",
         "_empty",
+        "_feed",
         "_follow",
         "_is_begun",
         "_is_claimed",
         "_lookout",
-        "_lookup",
         "_lookup_token",
         "_make",
         "_may_be_empty",
@@ -158,7 +155,6 @@ class Life:
         "_thread",
         "_token",
         "_waiting",
-        "source",
         "standing",
     )
 
@@ -167,8 +163,7 @@ class Life:
     def __init__(
         self,
         question: Question,
-        resolver: object,
-        ask: Ask | None,
+        feed: Feed,
         make: Make,
         empty: Placement[Endpoint],
         policy: RefreshPolicy,
@@ -180,8 +175,7 @@ class Life:
     ) -> None:
         self._follow = follow
         self._question = question
-        self.source = resolver
-        self._ask_source = ask
+        self._feed = feed
         self._make = make
         self._empty = empty
         self._policy = policy
@@ -201,11 +195,11 @@ class Life:
         self._clock: Callable[[], float] | None = None
         self._call: Callable[[Callable[[], object]], object] | None = None
         self._scope: anyio.CancelScope | None = None
-        self._lookup: SharedLookup | None = None
         self._lookup_token: object = None
         self._task_id: int | None = None
         # Holds the tables that rings share for as long as this one serves them.
         self._build: Build | None = None
+        self._builds: Builds | None = None
         # Somebody asks for a lookup; another snapshot stands; the next lookup is over; all is over.
         self._asked = anyio.Event()
         self._changed = anyio.Event()
@@ -217,6 +211,13 @@ class Life:
         return self.standing.told_of(self._question)
 
     # --- what others ask of it
+
+    @property
+    def source(self) -> object:
+        """
+        Who is asked or tells at the moment.
+        """
+        return self._feed.source
 
     @property
     def is_running(self) -> bool:
@@ -411,8 +412,7 @@ class Life:
                 loop, nor in a forked child, where they are the parent's.
         """
         if self.standing.ended is None:
-            self._lookup = None
-            self._build = None
+            self._build = self._builds = None
             self._stand(self.standing.after_end(why), tell=tell)
 
     def check_running(self) -> None:
@@ -474,15 +474,15 @@ class Life:
             if self.has_ended:
                 return
             with self.arrive():
-                async with AsyncExitStack() as stack:
-                    if isinstance(self.source, Resolver):
-                        await stack.enter_async_context(self.source)
-                    ask = self._ask_source or self._watch(stack)
-                    self._lookup = lookup_of(self.source, ask, self._question)
+                self._builds = shared(Builds, Builds, self.source, self._question)
+                try:
+                    await self._feed.open(self.ask_soon)
                     await self._find_first()
                     started()
                     while await self._rest():
                         await self._look_up()
+                finally:
+                    await self._feed.aclose()
         except BaseException as error:
             if isinstance(error, ResolveError):
                 why = f"its start failed: {text_of(error)}"
@@ -494,16 +494,6 @@ class Life:
         finally:
             self.end(why)
             self._over.set()
-
-    def _watch(self, stack: AsyncExitStack) -> Ask:
-        """
-        Have the source tell from now on; return what asks for what it told.
-        """
-        assert is_telling(self.source)
-        watched = Watched(self.source, self._question, self._policy, self.ask_soon)
-        stack.push_async_callback(watched.aclose)
-        watched.start()
-        return watched.told
 
     async def _find_first(self) -> None:
         began = anyio.current_time()
@@ -578,7 +568,7 @@ class Life:
         """
         with anyio.CancelScope(deadline=self.standing.due):
             await self._asked.wait()
-        if self._asked.is_set() and self._ask_source is None:
+        if self._asked.is_set() and self._feed.is_telling:
             # What is told soon after is believed together with it.
             await anyio.sleep_until((self.standing.began_at or 0.0) + pace.SETTLE)
         elif self._asked.is_set():
@@ -592,7 +582,7 @@ class Life:
         """
         coming, self._next = self._next, Promise()
         since = self._oldest_answer()
-        is_paced = self._asked.is_set() and self._ask_source is not None
+        is_paced = self._asked.is_set() and not self._feed.is_telling
         pause = self._policy.shortest if is_paced else 0.0
         self._asked = anyio.Event()
         try:
@@ -622,17 +612,17 @@ class Life:
         )
 
     async def _hear(self, since: float, pause: float) -> BaseException | None:
-        lookup, build = self._lookup, self._build
-        assert lookup is not None
+        builds, build = self._builds, self._build
+        assert builds is not None
         began = anyio.current_time()
         failure: BaseException | None
         try:
-            heard = await self._ask(lookup, since, pause)
+            heard = await self._ask(since, pause)
             failure = heard.told if isinstance(heard.told, ResolveError) else None
             if isinstance(heard.told, Answer):
                 await turns.give_way(len(heard.told.endpoints))
             decision = self._decide(heard)
-            snapshot, build = await self._snapshot_of(lookup, decision)
+            snapshot, build = await self._snapshot_of(builds, decision)
         except BaseException as error:
             if _ends_a_ring(error):
                 raise
@@ -708,30 +698,25 @@ class Life:
         if warning:
             log(_logger, logging.WARNING, "%s: %s", self._question, on_one_line(warning))
 
-    async def _ask(self, lookup: SharedLookup, since: float, pause: float) -> Heard:
+    async def _ask(self, since: float, pause: float) -> Heard:
         """
         Ask, and be known to ask to whatever is done for it, in tasks of its own too.
         """
         self._lookup_token = object()
         reset = _looking_up.set(self._lookup_token)
         try:
-            return await lookup.ask(since, pause)
+            return await self._feed.hear(since, pause)
         finally:
             _looking_up.reset(reset)
             self._lookup_token = None
 
     def _decide(self, heard: Heard) -> Decision:
-        judge = believe if self._ask_source is None else decide
-        return judge(
-            self.standing.belief,
-            heard.told,
-            now=heard.told_at,
-            policy=self._policy,
-            jitter=random.random(),
+        return self._feed.judge(
+            self.standing.belief, heard, policy=self._policy, jitter=random.random()
         )
 
     async def _snapshot_of(
-        self, lookup: SharedLookup, decision: Decision
+        self, builds: Builds, decision: Decision
     ) -> tuple[Snapshot | None, Build | None]:
         """
         Return the snapshot of what is believed, and what it was built as: the present one, if
@@ -746,7 +731,7 @@ class Life:
         await turns.give_way(len(endpoints))
         # From what stands, so that it costs what changes.
         last = self._empty if self._build is None else self._build.placement
-        build = await lookup.build(self._make, last, endpoints)
+        build = await builds.build(self._make, last, endpoints)
         await turns.give_way(len(endpoints))
         generation = 1 if present is None else present.generation + 1
         return Snapshot(build.placement, generation=generation), build

@@ -28,6 +28,7 @@ from knet.hosting import HostedTask, note_open
 from knet.promise import Promise
 from knet.question import Family, Protocol, Question, shown
 from knet.resolver import Resolver, StaticResolver
+from knet.ring.feeds import feed_of
 from knet.ring.life import Life
 from knet.ring.owning import Held, Owning, WhileMine, own
 from knet.ring.serving import (
@@ -46,7 +47,7 @@ from knet.routing.errors import never_sent, unreachable
 from knet.routing.load import Bound
 from knet.routing.ownership import Me, Myself
 from knet.snapshot import Change, Snapshot
-from knet.sources import Source, asking, is_telling
+from knet.sources import Source
 
 __all__ = ["Ring"]
 
@@ -122,9 +123,9 @@ class Ring:
         if not callable(placement):
             raise TypeError(f"placement must be callable, not {type(placement).__name__}")
         source = Resolver() if resolver is None else resolver
-        ask = None if is_telling(source) else asking(source)
         if not isinstance(refresh, RefreshPolicy):
             raise TypeError(f"refresh must be a RefreshPolicy, not {type(refresh).__name__}")
+        feed = feed_of(source, question, refresh)
         if isinstance(start_timeout, bool) or not isinstance(start_timeout, int | float):
             raise TypeError(
                 "start_timeout must be a number of seconds (math.inf: wait for ever), "
@@ -154,8 +155,7 @@ class Ring:
         self._owning = Owning(question)
         self._life = Life(
             question,
-            source,
-            ask,
+            feed,
             placement,
             empty,
             refresh,

@@ -6,7 +6,7 @@ Service. Each of them decides for itself what to believe. But whatever one of th
 the others need not ask for again, and what one has built the others can use, since it is frozen.
 So ten thousand rings of one name send one query and keep one table.
 
-A `SharedLookup` belongs to one event loop and lives as long as a ring holds it.
+What is shared belongs to one event loop and lives as long as a ring holds it: `shared`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import is_not
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
@@ -28,10 +29,10 @@ from knet.hashring.steps import Steps
 from knet.promise import Promise, copy_of
 from knet.question import Question
 from knet.resolver import Answer, Resolver
-from knet.sources import Ask
+from knet.sources import Ask, is_streaming
 from knet.turns import turns
 
-__all__ = ["Build", "Heard", "Make", "SharedLookup", "lookup_of"]
+__all__ = ["Build", "Builds", "Heard", "Make", "Reuse", "SharedLookup", "lookup_of", "shared"]
 
 # About 0.05 ms of work.
 _ENDPOINTS_PER_SLICE = 64
@@ -66,18 +67,17 @@ class Heard:
 
 class SharedLookup:
     """
-    Where rings with the same question get answers and placements; `lookup_of` finds it.
+    Where rings with the same question get answers; `lookup_of` finds it.
     """
 
-    __slots__ = ("__weakref__", "_ask", "_builds", "_flight", "_known", "_last", "_question")
+    __slots__ = ("__weakref__", "_ask", "_flight", "_last", "_question", "_reuse")
 
     def __init__(self, ask: Ask, question: Question) -> None:
         self._ask = ask
         self._question = question
         self._flight: Promise[None] | None = None
         self._last: Heard | None = None
-        self._known: tuple[Endpoint, ...] = ()
-        self._builds: WeakValueDictionary[int, Build] = WeakValueDictionary()
+        self._reuse = Reuse()
 
     async def ask(self, since: float, pause: float = 0.0) -> Heard:
         """
@@ -117,8 +117,7 @@ class SharedLookup:
                         f"the resolver of {self._question} returned {type(told).__name__}: write "
                         "`return knet.Answer(endpoints)`"
                     )
-                told = _with_port(told, self._question.port)
-                told = await self._reusing(told)
+                told = await self._reuse.of(told, self._question.port)
             heard = Heard(told, asked_at, anyio.current_time())
             self._last = heard.again()  # an error without its traceback, and all that hangs on it
         finally:
@@ -126,10 +125,23 @@ class SharedLookup:
             flight.keep(None)
         return heard
 
-    async def _reusing(self, answer: Answer) -> Answer:
+
+class Reuse:
+    """
+    What makes answers to one question alike: each with its port, and with the endpoints that it has in common
+    with the last one as the same objects.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: tuple[Endpoint, ...] = ()
+
+    async def of(self, answer: Answer, port: int | str | None) -> Answer:
         """
-        Return *answer*, with the endpoints that it has in common with the last one as the same objects.
+        Return *answer*, to a question with *port*, made alike.
         """
+        answer = _with_port(answer, port)
         endpoints, known = answer.endpoints, self._known
         if not endpoints:
             return answer
@@ -138,6 +150,17 @@ class SharedLookup:
             answer = with_endpoints(answer, endpoints)
         self._known = endpoints
         return answer
+
+
+class Builds:
+    """
+    Where rings with the same question get their placements.
+    """
+
+    __slots__ = ("__weakref__", "_builds")
+
+    def __init__(self) -> None:
+        self._builds: WeakValueDictionary[int, Build] = WeakValueDictionary()
 
     async def build(
         self, make: Make, last: Placement[Endpoint], endpoints: tuple[Endpoint, ...]
@@ -218,29 +241,44 @@ def _with_port(answer: Answer, port: int | str | None) -> Answer:
     return with_endpoints(answer, tuple(filled))
 
 
-_Shared = WeakValueDictionary[tuple[Resolver, Question], SharedLookup]
+T = TypeVar("T")
 
-_lookups: RunVar[_Shared] = RunVar("knet_lookups")
+_known_here: RunVar[WeakValueDictionary[tuple[object, ...], Any]] = RunVar("knet_shared")
+
+
+def shared(kind: type[T], make: Callable[[], T], source: object, *of: object) -> T:
+    """
+    Return what *make* makes: a new one, or the one that somebody on this event loop holds.
+
+    Only some sources can be told to be equal, `Resolver`s and those with streams; what belongs to another
+    source is made anew for every ring.
+
+    Args:
+        kind: What it is.
+        make: Makes it.
+        source: Who is asked or tells.
+        of: What else tells one from another; hashable.
+    """
+    if not isinstance(source, Resolver) and not is_streaming(source):
+        return make()
+    known = _known_here.get(None)
+    if known is None:
+        known = WeakValueDictionary()
+        _known_here.set(known)
+    key = (kind, source, *of)
+    found: T | None = known.get(key)
+    if found is None:
+        found = known[key] = make()
+    return found
 
 
 def lookup_of(resolver: object, ask: Ask, question: Question) -> SharedLookup:
     """
     Return this event loop's lookup for *question*: a new one, or the one that equal rings hold.
 
-    Only `Resolver`s can be told to be equal; a resolver that a user brought is asked by every ring.
-
     Args:
         resolver: Who is asked.
         ask: What asks it, as `knet.sources.asking` returns it.
         question: Which pods are wanted.
     """
-    if not isinstance(resolver, Resolver):
-        return SharedLookup(ask, question)
-    lookups = _lookups.get(None)
-    if lookups is None:
-        lookups = WeakValueDictionary()
-        _lookups.set(lookups)
-    lookup = lookups.get((resolver, question))
-    if lookup is None:
-        lookup = lookups[resolver, question] = SharedLookup(ask, question)
-    return lookup
+    return shared(SharedLookup, lambda: SharedLookup(ask, question), resolver, question)

@@ -1,18 +1,20 @@
 """
-A source that tells by itself, as the life of a ring asks it: what it told last.
+A source that tells by itself, as rings listen to it.
 
-Its `watch` runs in a task of its own, so that what goes wrong in there, in a task group too, is an error
-that is told, and cancels nobody. The life is woken by each word; of several that come before it has time
-the last one counts.
+Its watch runs in a task of its own, so that what goes wrong in there, in a task group too, is an error
+that is told, and cancels nobody. Where one stream serves several questions there is one watch for all of
+them, for as long as a ring listens. A ring is woken by each word; of several that come before it has time the
+last one counts.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
+from typing import Any
 
 import anyio
 
@@ -20,112 +22,130 @@ from knet.answer import Answer
 from knet.belief import RefreshPolicy, pace
 from knet.errors import ResolveError
 from knet.hosting import HostedTask, caller_here, is_cancelled
-from knet.promise import copy_of
 from knet.question import Question
+from knet.ring.sharing import Reuse, shared
 from knet.ring.words import shown_object
-from knet.sources import Alive, Telling
+from knet.sources import Alive, Telling, is_streaming
 
-__all__ = ["Watched"]
+__all__ = ["Watched", "watched"]
+
+Wake = Callable[[], None]
 
 
-class Watched:
+def watched(source: Telling, question: Question, policy: RefreshPolicy) -> Watched:
     """
-    What one source tells of one question.
+    Return what *source* tells of *question*, on this event loop; whoever listens last ends the watch.
+    """
+    if not is_streaming(source):
+        return Watched(Stream(partial(source.watch, question), source, question, policy), question)
+    try:
+        stream = source.stream_of(question)
+    except Exception:  # noqa: BLE001 - its watch raises it, too
+        return Watched(Stream(partial(source.watch, question), source, question, policy), question)
+
+    def make() -> Watched:
+        opened = shared(
+            Stream,
+            lambda: Stream(partial(source.follow, stream), source, question, policy),
+            source,
+            stream,
+        )
+        return Watched(opened, question, partial(source.answer_of, question))
+
+    return shared(Watched, make, source, question, stream)
+
+
+class Stream:
+    """
+    One watch, and who listens to it.
 
     Args:
-        source: Who tells.
-        question: Which pods are wanted.
+        run: Watches until something is in the way, and tells by the function that it is given.
+        source: Whose it is.
+        question: Which pods are wanted, by who asked first.
         policy: How soon a watch that has ended is begun again.
-        wake: Called on the ring's event loop when there is a new word.
     """
 
+    __slots__ = (
+        *("__weakref__", "_call", "_current", "_error", "_last", "_listeners", "_name", "_policy"),
+        *("_run", "_source", "_task", "_thread"),
+    )
+
     def __init__(
-        self, source: Telling, question: Question, policy: RefreshPolicy, wake: Callable[[], None]
+        self,
+        run: Callable[[Callable[[Any], None]], Awaitable[None]],
+        source: Telling,
+        question: Question,
+        policy: RefreshPolicy,
     ) -> None:
+        self._run = run
         self._source = source
-        self._question = question
+        self._name = f"knet {question}: watch"
         self._policy = policy
-        self._wake = wake
         self._thread = get_ident()
         self._call = caller_here()
-        # The last answer, whether it is still to be believed, and the error after it if there is one.
-        self._answer: Answer | None = None
-        self._is_new = False
+        self._listeners: dict[Watched, None] = {}
+        # The last word but errors, and the error after it if there is one.
+        self._last: Any = None
         self._error: Exception | None = None
-        self._first = anyio.Event()
+        self._current = _Watch()
         self._task: HostedTask | None = None
 
-    def start(self) -> None:
+    def join(self, listener: Watched) -> None:
         """
-        Watch from now on.
+        Tell *listener*, too, from now on.
         """
-        self._task = HostedTask(self._live, f"knet {self._question}: watch", lambda: None)
+        if self._last is not None:
+            listener.take(self._last)
+        if self._error is not None:
+            listener.take(self._error)
+        self._listeners[listener] = None
+        if self._task is None:
+            self._task = HostedTask(self._live, self._name, lambda: None)
 
-    async def aclose(self) -> None:
+    async def leave(self, listener: Watched) -> None:
         """
-        Watch no more, and wait until nothing of it is left.
+        Tell *listener* no more; if it was the last one, wait until nothing of the watch is left.
         """
-        if self._task is not None:
-            self._task.cancel()
-            await self._task.join()
+        self._listeners.pop(listener, None)
+        if self._listeners or self._task is None:
+            return
+        task, self._task = self._task, None
+        self._current.is_over = True
+        self._last = self._error = None
+        task.cancel()
+        await task.join()
 
-    async def told(self, _: Question) -> Answer:
-        """
-        Return the last word, once there is one, or raise it.
-
-        An answer that an error followed comes first.
-        """
-        await self._first.wait()
-        error, is_new = self._error, self._is_new
-        self._is_new = False
-        if error is not None and not is_new:
-            raise copy_of(error)
-        if error is not None:
-            self._wake()
-        assert self._answer is not None
-        return self._answer
-
-    def take(self, told: object) -> None:
-        """
-        Take a word, on the ring's event loop.
-        """
-        if isinstance(told, Alive):
-            # As if the last answer had been told once more.
-            told = self._answer
-            if told is None:
-                return
-        if isinstance(told, Answer):
-            self._answer, self._is_new, self._error = told, True, None
-        elif isinstance(told, Exception):
-            self._error = told
-        else:
-            self._error = TypeError(
-                f"{shown_object(self._source)} told {shown_object(told)}: tell takes an Answer, an exception or "
-                "knet.ALIVE"
-            )
-        self._first.set()
-        self._wake()
-
-    def take_from(self, watch: _Watch, told: object) -> None:
+    def _take(self, watch: _Watch, told: Any) -> None:
         """
         Take a word of *watch*, from any thread.
         """
         if watch.is_over:
             return
-        if get_ident() == self._thread:
-            watch.has_told = watch.has_told or not isinstance(told, Exception)
-            self.take(told)
-        else:
+        if get_ident() != self._thread:
             with suppress(RuntimeError):  # the event loop has ended
-                self._call(lambda: self.take_from(watch, told))
+                self._call(lambda: self._take(watch, told))
+            return
+        watch.has_told = watch.has_told or not isinstance(told, Exception)
+        self._pass_on(told)
+
+    def _pass_on(self, told: Any) -> None:
+        if isinstance(told, Exception):
+            self._error = told
+        else:
+            self._error = None
+            if not isinstance(told, Alive):
+                self._last = told
+        for listener in list(self._listeners):
+            listener.take(told)
 
     async def _live(self) -> None:
         failures = 0
         while True:
-            watch = _Watch()
+            watch = self._current = _Watch()
             error: Exception
             try:
-                await self._source.watch(self._question, partial(self.take_from, watch))
+                await self._run(partial(self._take, watch))
                 error = ResolveError(f"{shown_object(self._source)} ended its watch")
             except anyio.get_cancelled_exc_class() as cancelled:
                 if is_cancelled():
@@ -137,8 +157,8 @@ class Watched:
             finally:
                 watch.is_over = True
             failures = 1 if watch.has_told else failures + 1
-            self.take(error)
-            is_starting = self._answer is None
+            is_starting = self._last is None
+            self._pass_on(error)
             wait = pace.after_failure(failures, self._policy, random.random(), starting=is_starting)
             await anyio.sleep(wait)
 
@@ -153,3 +173,109 @@ class _Watch:
     def __init__(self) -> None:
         self.has_told = False
         self.is_over = False
+
+
+class Watched:
+    """
+    What a stream tells of one question, and who is woken by it.
+
+    Args:
+        stream: Where it comes from.
+        question: Which pods are wanted.
+        answer_of: Makes an answer of a word; `None`: the word is one.
+
+    Attributes:
+        version: How many words there have been but errors; each makes an answer.
+        error: What was told after the last of them, if that was an error.
+        first: Set once there is a word.
+    """
+
+    __slots__ = (
+        *("__weakref__", "_answer", "_answer_of", "_answered", "_lock", "_question", "_reuse"),
+        *("_stream", "_told", "_wakes", "error", "first", "version"),
+    )
+
+    def __init__(
+        self,
+        stream: Stream,
+        question: Question,
+        answer_of: Callable[[Any], Answer] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._question = question
+        self._answer_of = answer_of
+        self._wakes: dict[object, Wake] = {}
+        self._reuse = Reuse()
+        self._lock = anyio.Lock()
+        self._told: Any = None
+        self._answer = Answer()
+        self._answered = 0
+        self.version = 0
+        self.error: Exception | None = None
+        self.first = anyio.Event()
+
+    @property
+    def is_alive(self) -> bool:
+        """
+        Has it told, and no error since?
+        """
+        return self.version > 0 and self.error is None
+
+    def join(self, who: object, wake: Wake) -> None:
+        """
+        Have *wake* called at each word, for *who*.
+        """
+        is_first = not self._wakes
+        self._wakes[who] = wake
+        if is_first:
+            self._stream.join(self)
+
+    async def leave(self, who: object) -> None:
+        """
+        Wake *who* no more, and wait until nothing is left that nobody else needs.
+        """
+        self._wakes.pop(who, None)
+        if not self._wakes:
+            # Whoever joins again hears all anew.
+            self.version, self._answered, self.error, self.first = 0, 0, None, anyio.Event()
+            await self._stream.leave(self)
+
+    def take(self, told: Any) -> None:
+        """
+        Take a word, on the rings' event loop.
+        """
+        if isinstance(told, Exception):
+            self.error = told
+        elif not isinstance(told, Alive):
+            self._told, self.error = told, None
+            self.version += 1
+        elif self.version:
+            # As if the last answer had been told once more.
+            self.error = None
+            self.version += 1
+        else:
+            return
+        self.first.set()
+        for wake in list(self._wakes.values()):
+            wake()
+
+    async def answer(self) -> Answer:
+        """
+        Return the answer in the last word but errors; it is made once for all who want it.
+
+        Raises:
+            Exception: There is none in there.
+        """
+        async with self._lock:
+            version = self.version
+            if self._answered != version:
+                told = self._told
+                answer = told if self._answer_of is None else self._answer_of(told)
+                if not isinstance(answer, Answer):
+                    raise TypeError(
+                        f"{self._question}: its source told {shown_object(told)}: tell takes an Answer, an "
+                        "exception or knet.ALIVE"
+                    )
+                self._answer = await self._reuse.of(answer, self._question.port)
+                self._answered = version
+            return self._answer

@@ -25,6 +25,7 @@ from knet import (
 )
 from knet.kubernetes import EndpointSlices
 from knet.kubernetes.access import from_kubeconfig, in_cluster
+from knet.surroundings import surrounded_by, surroundings_from
 
 from .api import Api, serving, slice_of
 
@@ -227,15 +228,79 @@ async def test_too_many_requests_wait_as_long_as_they_are_told() -> None:
                 assert addresses(ring) == ["10.0.0.1"]
 
 
+async def test_where_nothing_says_what_the_clusters_domain_is() -> None:
+    """
+    Names by hostname cannot be made up; all others need no domain.
+    """
+    async with serving() as api:
+        api.put(slice_of("web-a", {"addresses": ["10.0.0.1"], "hostname": "web-0"}))
+        with surrounded_by(surroundings_from("")):
+            with pytest.raises(ConfigError, match=r"cluster's domain is: write \"web\.prod\.svc\."):
+                await watched(api, port="http").__aenter__()
+            async with watched(api, port=80) as ring:
+                assert addresses(ring) == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("put", "port", "why"),
+    [
+        ([], 80, "there is no EndpointSlice of it: either there is no such Service"),
+        (
+            [slice_of("web-a", "10.0.0.1")],
+            "htp",
+            r"no port of it has that name; there are http/tcp",
+        ),
+        (
+            [slice_of("web-a", {"addresses": ["10.0.0.1"], "conditions": {"ready": False}})],
+            80,
+            "none of its 1 pods is ready",
+        ),
+    ],
+)
+async def test_where_there_is_nobody_what_is_known_is_told(put: Any, port: Any, why: str) -> None:
+    async with serving() as api:
+        for each in put:
+            api.put(each)
+        async with watched(api, port=port, require_endpoints=False) as ring:
+            assert ring.state == "empty"
+            assert why in str(ring.stats().last_error)
+            with pytest.raises(knet.NoEndpoints, match=why):
+                await ring.get("user-42")
+
+
+async def test_rings_of_one_service_have_one_watch() -> None:
+    """
+    Whatever they ask for of it; the last one that is closed ends it.
+    """
+    async with serving() as api:
+        api.put(slice_of("web-a", "10.0.0.1", "10.0.0.2"))
+        async with watched(api) as first:
+            async with watched(api) as second, watched(api, port="http") as third:
+                api.put(slice_of("web-b", "10.0.0.3"))
+                await until(lambda: {len(r.snapshot) for r in (first, second, third)} == {3})
+                assert second.snapshot.endpoints[0] is first.snapshot.endpoints[0]
+                assert third.snapshot.endpoints[0].port == 8080
+            assert len(api.requests) == 1
+            api.put(slice_of("web-c", "10.0.0.4"))
+            await until(lambda: len(first.snapshot) == 4)
+        async with watched(api, "other.prod"):
+            pass
+        async with watched(api) as again:
+            assert len(again.snapshot) == 4
+        assert len(api.requests) == 3
+
+
 async def test_names_are_those_of_dns() -> None:
     zoned = {"addresses": ["10.0.0.1"], "hostname": "web-0", "zone": "a"}
     async with serving() as api:
         api.put(slice_of("web-a", zoned))
-        for service in ("web.prod", "web.prod.svc", "web.prod.svc.cluster.local"):
-            async with watched(api, service, port="http") as ring:
-                name = "web-0.web.prod.svc.cluster.local"
-                assert ring.snapshot.endpoints == (Endpoint(name, "10.0.0.1", 8080),)
-                assert ring.snapshot.zones == {"a"}
+        with surrounded_by(surroundings_from("search prod.svc.k.test svc.k.test k.test")):
+            for service in ("web", "web.prod", "web.prod.svc", "web.prod.svc.cluster.local"):
+                async with watched(api, service, port="http") as ring:
+                    zone = "cluster.local" if service.endswith("local") else "k.test"
+                    name = f"web-0.web.prod.svc.{zone}"
+                    assert ring.snapshot.endpoints == (Endpoint(name, "10.0.0.1", 8080),)
+                    assert ring.snapshot.zones == {"a"}
         async with watched(api, port="http", source={"domain": "c.test"}) as ring:
             assert ring.snapshot.endpoints[0].name == "web-0.web.prod.svc.c.test"
 
