@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from knet.ring import Attempts, Held, Kept, RetryOn, Ring, RingOptions, RingStats
     from knet.routing import Bound, EjectionPolicy, may_repeat, never_sent, unreachable
     from knet.snapshot import Change, KeySpace, Snapshot
-    from knet.sources import ALIVE, Alive, Asked, ResolverProtocol, Source, Tell, Telling
+    from knet.sources import ALIVE, Alive, Asked, Fallback, ResolverProtocol, Source, Tell, Telling
     from knet.static import StaticResolver
     from knet.surroundings import this_pod
 
@@ -65,6 +65,7 @@ __all__ = [
     "ConfigError",
     "EjectionPolicy",
     "Endpoint",
+    "Fallback",
     "Family",
     "Forbidden",
     "Gap",
@@ -167,6 +168,7 @@ _HOMES = {
     "Tell": "knet.sources",
     "Telling": "knet.sources",
     "ResolverProtocol": "knet.sources",
+    "Fallback": "knet.sources",
     "StaticResolver": "knet.static",
     "this_pod": "knet.surroundings",
 }

@@ -10,11 +10,14 @@ group inside of one cancels whoever reads it (PEP 789).
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal, Protocol, TypeGuard
 
 from knet.answer import Answer
+from knet.errors import ConfigError
 from knet.question import Question
 
 __all__ = [
@@ -22,7 +25,9 @@ __all__ = [
     "Alive",
     "Ask",
     "Asked",
+    "Fallback",
     "ResolverProtocol",
+    "SingleSource",
     "Source",
     "Streaming",
     "Tell",
@@ -142,7 +147,57 @@ class Streaming(Telling, Protocol):
         ...
 
 
-Source = Asked | ResolverProtocol | Telling
+@dataclass(frozen=True, init=False)
+class Fallback:
+    """
+    Several sources, of which the first that can tell counts.
+
+        knet.Fallback(knet.kubernetes.EndpointSlices(), knet.Resolver())
+
+    While the first has told an error, or nothing, for *patience* seconds, the next one is asked; it is taken back
+    once it has been alive for 5 seconds, or for longer where it comes and goes. No pod is lost and none comes back by
+    the change of source alone.
+
+    Args:
+        first: The one that counts where it can tell.
+        others: What is asked where it cannot, in this order.
+        patience: Seconds. An error that does not pass by itself, such as a `Forbidden`, is not waited for.
+
+    Attributes:
+        sources: All of them, in this order.
+
+    Raises:
+        ConfigError: There is one source only, or *patience* is no number of seconds.
+        TypeError: A ring can neither ask one nor listen to it.
+    """
+
+    sources: tuple[SingleSource, ...]
+    patience: float
+
+    def __init__(self, first: SingleSource, *others: SingleSource, patience: float = 2.0) -> None:
+        sources = first, *others
+        if not others:
+            raise ConfigError(
+                "a Fallback has at least two sources: the first, and who is asked without it"
+            )
+        for source in sources:
+            if isinstance(source, Fallback):
+                raise TypeError("a Fallback within a Fallback: write all sources into one")
+            if not is_telling(source):
+                asking(source)
+        if not 0 <= patience < math.inf:
+            raise ConfigError(f"patience must be a number of seconds, at least 0, got {patience}")
+        object.__setattr__(self, "sources", sources)
+        object.__setattr__(self, "patience", patience)
+
+    def __repr__(self) -> str:
+        patience = "" if self.patience == 2.0 else f", patience={self.patience:g}"
+        return f"Fallback({', '.join(map(repr, self.sources))}{patience})"
+
+
+SingleSource = Asked | ResolverProtocol | Telling
+
+Source = SingleSource | Fallback
 
 
 def is_telling(source: object) -> TypeGuard[Telling]:
@@ -176,7 +231,7 @@ def is_streaming(source: object) -> TypeGuard[Streaming]:
     return callable(getattr(source, "stream_of", None))
 
 
-def asking(resolver: Source) -> Ask:
+def asking(resolver: SingleSource) -> Ask:
     """
     Return what asks *resolver*, which does not tell by itself, a question.
 

@@ -1,14 +1,15 @@
 """
-Resolvers that do as they are told, for tests of what a ring makes of it.
+Sources that do as they are told, for tests of what a ring makes of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 
-from knet import Answer, Endpoint
+from knet import Answer, Endpoint, Question, Tell
 
 A = Endpoint("a", "10.0.0.1", 80)
 B = Endpoint("b", "10.0.0.2", 80)
@@ -68,3 +69,32 @@ class FakeResolver:
 
     def __repr__(self) -> str:
         return "<FakeResolver>"
+
+
+class FakeWatcher:
+    """
+    Tells what it is told to tell.
+
+    Attributes:
+        tell: What the ring gave to the last watch.
+        watches: How many watches there were.
+        after: What a watch does once it has told its first word; it waits for ever by default.
+    """
+
+    def __init__(self, *first: Any) -> None:
+        self.first = first
+        self.tell: Tell = lambda _: None
+        self.watches = 0
+        self.questions: list[Question] = []
+        self.after: Callable[[], Awaitable[object]] = anyio.sleep_forever
+
+    async def watch(self, question: Question, tell: Tell) -> None:
+        self.watches += 1
+        self.questions.append(question)
+        self.tell = tell
+        for told in self.first:
+            tell(told)
+        await self.after()
+
+    def __repr__(self) -> str:
+        return "<FakeWatcher>"

@@ -80,7 +80,18 @@ INSIDE = {
     "knet.resolver": ["names", "records", "places", "cares", "lookup", "dns"],
     # A rule imports no other rule: what one needs of another's facts `decide` hands over.
     "knet.belief": [
-        *("policy", "pace", "age", "family", "absence", "disputes", "samples", "decide"),
+        *(
+            "policy",
+            "pace",
+            "age",
+            "family",
+            "absence",
+            "disputes",
+            "samples",
+            "decide",
+            "choice",
+            "handover",
+        ),
     ],
     "knet.kubernetes": ["slices", "access", "reflector", "source"],
     "knet.integrations": [
@@ -93,6 +104,9 @@ INSIDE = {
             "standing",
             "sharing",
             "watching",
+            "asking",
+            "listening",
+            "falling",
             "feeds",
             "life",
             "detour",
@@ -102,7 +116,7 @@ INSIDE = {
         *("options", "ring"),
     ],
 }
-RULES = ["pace", "age", "family", "absence", "disputes", "samples"]
+RULES = ["pace", "age", "family", "absence", "disputes", "samples", "choice", "handover"]
 
 # Rooms and modules that know nothing of DNS, clocks, sockets, event loops or chance, nor reach by way of
 # other rooms what does.

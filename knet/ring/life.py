@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from threading import get_ident
 from typing import Any, Protocol, final
 
@@ -237,8 +238,9 @@ class Life:
         """
         Return the standing as an operator wants it, in any thread.
         """
-        standing, clock = self.standing, self._clock
-        return standing.stats(None if clock is None or standing.ended is not None else clock())
+        standing, clock, feed = self.standing, self._clock, self._feed
+        stats = standing.stats(None if clock is None or standing.ended is not None else clock())
+        return replace(stats, source=type(feed.source).__name__, alive=feed.is_alive)
 
     async def first_snapshot(self) -> Snapshot:
         """

@@ -47,7 +47,7 @@ from knet.routing.errors import never_sent, unreachable
 from knet.routing.load import Bound
 from knet.routing.ownership import Me, Myself
 from knet.snapshot import Change, Snapshot
-from knet.sources import Source
+from knet.sources import Fallback, Source, is_streaming
 
 __all__ = ["Ring"]
 
@@ -102,7 +102,16 @@ class Ring:
         TypeError: An argument has the wrong type.
     """
 
-    __slots__ = ("__weakref__", "_life", "_names", "_owning", "_question", "_serving", "_task")
+    __slots__ = (
+        "__weakref__",
+        "_life",
+        "_names",
+        "_owning",
+        "_question",
+        "_serving",
+        "_speller",
+        "_task",
+    )
 
     def __init__(
         self,
@@ -137,7 +146,9 @@ class Ring:
         # options that the caller gave.
         empty = placement(())
         check_placement(empty)
-        if port is None and isinstance(source, Resolver) and needs_ports(empty):
+        sources = source.sources if isinstance(source, Fallback) else (source,)
+        gives_none = any(isinstance(each, Resolver) or is_streaming(each) for each in sources)
+        if port is None and gives_none and needs_ports(empty):
             raise ConfigError(
                 f"{type(empty).__name__} hashes addresses with their ports, as the proxy does, and this "
                 "ring has none: write port=8080, the port that the proxy connects to"
@@ -167,6 +178,7 @@ class Ring:
         self._owning.life = self._life
         self._task: HostedTask | None = None
         self._names: tuple[str, ...] = ()
+        self._speller = next((each for each in sources if isinstance(each, Resolver)), Resolver())
 
     def _follow(self, snapshot: Snapshot | None, *, here: bool) -> None:
         self._serving.follow(snapshot, here=here)
@@ -602,9 +614,7 @@ class Ring:
             ('web.prod', 'web.prod.svc', 'web.prod.svc.cluster.local')
         """
         if not self._names:  # they are read out of files
-            source = self._life.source
-            asked = source if isinstance(source, Resolver) else Resolver()
-            self._names = asked.spellings(self._question.service)
+            self._names = self._speller.spellings(self._question.service)
         return self._names
 
     @property

@@ -46,6 +46,8 @@ class RingStats:
         consecutive_failures: How many of the last ones failed in a row.
         last_error: How the last lookup failed, on one line and not for long; `None` after an answer
             that names somebody.
+        source: Who is asked or tells at the moment: `"Resolver"`, `"EndpointSlices"`, the class of another.
+        alive: Whether a source that tells by itself can tell now, `None` where it is asked.
         ejected: How many endpoints are skipped now, by this ring's own experience.
         in_flight: How many attempts and acquired places there are now.
         last_success_age: Seconds since an answer last named an endpoint, to the millisecond, or `None`.
@@ -66,6 +68,8 @@ class RingStats:
     last_error: str | None
     last_success_age: float | None
     query_seconds: float | None
+    source: str = ""
+    alive: bool | None = None
     ejected: int = 0
     in_flight: int = 0
 

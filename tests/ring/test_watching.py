@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -25,43 +24,13 @@ from knet import (
     ResolveTimeout,
     Ring,
     ServerFailure,
-    Tell,
 )
-from tests.fakes import A, B, C, endpoints
+from tests.fakes import A, B, C, FakeWatcher, endpoints
 from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 
 STEADY = RefreshPolicy(jitter=0)
-
-
-class Source:
-    """
-    Tells what it is told to tell.
-
-    Attributes:
-        tell: What the ring gave to the last watch.
-        watches: How many watches there were.
-        after: What a watch does once it has told its first word; it waits for ever by default.
-    """
-
-    def __init__(self, *first: Any) -> None:
-        self.first = first
-        self.tell: Tell = lambda _: None
-        self.watches = 0
-        self.questions: list[Question] = []
-        self.after: Callable[[], Awaitable[object]] = anyio.sleep_forever
-
-    async def watch(self, question: Question, tell: Tell) -> None:
-        self.watches += 1
-        self.questions.append(question)
-        self.tell = tell
-        for told in self.first:
-            tell(told)
-        await self.after()
-
-    def __repr__(self) -> str:
-        return "<Source>"
 
 
 def answer(*pods: Endpoint, **more: Any) -> Answer:
@@ -80,7 +49,7 @@ async def test_what_is_told_is_believed_at_once() -> None:
     """
     Who is added and who is removed, without a second word and without a lookup.
     """
-    source = Source(answer(A, B))
+    source = FakeWatcher(answer(A, B))
     async with ring_of(source) as ring:
         assert ring.snapshot.endpoints == (A, B)
         assert source.questions == [Question("web.prod", 80)]
@@ -100,7 +69,7 @@ async def test_of_many_words_at_once_the_last_one_counts() -> None:
     """
     The first is believed at once, and what follows is built together.
     """
-    source = Source(answer(A))
+    source = FakeWatcher(answer(A))
     async with ring_of(source) as ring:
         await settled()
         many = [answer(*endpoints(count)) for count in range(1, 50)]
@@ -113,7 +82,7 @@ async def test_of_many_words_at_once_the_last_one_counts() -> None:
 
 
 async def test_nobody_left_is_held_for_a_while() -> None:
-    source = Source(answer(A, B))
+    source = FakeWatcher(answer(A, B))
     async with ring_of(source) as ring:
         source.tell(answer())
         await anyio.sleep(25)
@@ -134,7 +103,7 @@ async def test_nobody_left_is_held_for_a_while() -> None:
 
 
 async def test_an_error_is_not_the_end() -> None:
-    source = Source(answer(A, B))
+    source = FakeWatcher(answer(A, B))
     async with ring_of(source) as ring:
         source.tell(ServerFailure("the API is away"))
         await settled()
@@ -149,7 +118,7 @@ async def test_an_error_is_not_the_end() -> None:
 
 
 async def test_an_answer_before_an_error_is_not_lost() -> None:
-    source = Source(answer(A))
+    source = FakeWatcher(answer(A))
     async with ring_of(source) as ring:
         await settled()
         source.tell(answer(A, B))
@@ -159,7 +128,7 @@ async def test_an_answer_before_an_error_is_not_lost() -> None:
 
 
 async def test_a_gap_removes_nobody() -> None:
-    source = Source(answer(A, B))
+    source = FakeWatcher(answer(A, B))
     async with ring_of(source) as ring:
         source.tell(answer(C, gap="targets"))
         await settled()
@@ -171,7 +140,7 @@ async def test_a_watch_that_ends_is_begun_again(how: str, caplog: pytest.LogCapt
     """
     Less and less often while it tells nothing; and nobody is cancelled by what fails in there.
     """
-    source = Source(answer(A, B))
+    source = FakeWatcher(answer(A, B))
 
     async def fails() -> None:
         if how == "raises":
@@ -195,7 +164,7 @@ async def test_a_watch_that_ends_is_begun_again(how: str, caplog: pytest.LogCapt
         assert source.watches == 1
     assert ring.state == "closed"
 
-    broken = Source(answer(A, B))
+    broken = FakeWatcher(answer(A, B))
     broken.after = fails
     async with ring_of(broken) as ring:
         await settled()
@@ -212,7 +181,7 @@ async def test_a_watch_that_ends_is_begun_again(how: str, caplog: pytest.LogCapt
 
 
 async def test_a_start_waits_for_the_first_word() -> None:
-    source = Source(ServerFailure("not yet"))
+    source = FakeWatcher(ServerFailure("not yet"))
 
     async def later() -> None:
         await anyio.sleep(3)
@@ -226,19 +195,19 @@ async def test_a_start_waits_for_the_first_word() -> None:
 
 async def test_a_start_that_hears_nothing_says_so() -> None:
     with pytest.raises(
-        ResolveTimeout, match=r"no answer for web\.prod .* from <Source> within 5\.0 s"
+        ResolveTimeout, match=r"no answer for web\.prod .* from <FakeWatcher> within 5\.0 s"
     ):
-        await ring_of(Source(), start_timeout=5).start()
+        await ring_of(FakeWatcher(), start_timeout=5).start()
     with pytest.raises(ServerFailure, match="not today"):
-        await ring_of(Source(ServerFailure("not today")), start_timeout=5).start()
+        await ring_of(FakeWatcher(ServerFailure("not today")), start_timeout=5).start()
     with pytest.raises(ConfigError, match="no such service"):
-        await ring_of(Source(ConfigError("no such service"))).start()
+        await ring_of(FakeWatcher(ConfigError("no such service"))).start()
     with pytest.raises(TypeError, match=r"tell takes an Answer, an exception or knet\.ALIVE"):
-        await ring_of(Source("10.0.0.1")).start()
+        await ring_of(FakeWatcher("10.0.0.1")).start()
 
 
 async def test_what_is_told_after_the_end_does_nothing() -> None:
-    source = Source(answer(A))
+    source = FakeWatcher(answer(A))
     async with ring_of(source) as ring:
         first = source.tell
         snapshot = ring.snapshot
@@ -249,7 +218,7 @@ async def test_what_is_told_after_the_end_does_nothing() -> None:
 
 
 async def test_a_watch_that_is_over_tells_nothing_more() -> None:
-    source = Source(answer(A))
+    source = FakeWatcher(answer(A))
 
     async def once() -> None:
         await anyio.sleep(1)
@@ -267,7 +236,7 @@ async def test_a_watch_that_is_over_tells_nothing_more() -> None:
 
 
 async def test_another_thread_may_tell() -> None:
-    source = Source(answer(A))
+    source = FakeWatcher(answer(A))
     async with ring_of(source) as ring:
         await settled()
         thread = threading.Thread(target=source.tell, args=(answer(A, B),))
@@ -278,7 +247,7 @@ async def test_another_thread_may_tell() -> None:
 
 
 async def test_a_refresh_of_a_live_stream_asks_nobody() -> None:
-    source = Source(answer(A))
+    source = FakeWatcher(answer(A))
     async with ring_of(source) as ring:
         assert (await ring.refresh()).endpoints == (A,)
         source.tell(answer(A, B))
@@ -289,13 +258,13 @@ async def test_a_refresh_of_a_live_stream_asks_nobody() -> None:
 
 
 async def test_the_port_of_the_ring_fills_what_is_left_out() -> None:
-    source = Source(answer(Endpoint("a", "10.0.0.1"), Endpoint("b", "10.0.0.2", 81)))
+    source = FakeWatcher(answer(Endpoint("a", "10.0.0.1"), Endpoint("b", "10.0.0.2", 81)))
     async with ring_of(source) as ring:
         assert [pod.port for pod in ring.snapshot.endpoints] == [80, 81]
 
 
 async def test_changes_and_owners_hear_of_it() -> None:
-    source = Source(answer(A, B))
+    source = FakeWatcher(answer(A, B))
     async with ring_of(source, me=A.address) as ring:
         changes = ring.changes()
         assert ring.is_mine("user-42") == (ring.snapshot.get("user-42") == A)
@@ -306,7 +275,7 @@ async def test_changes_and_owners_hear_of_it() -> None:
 
 
 async def test_cancelled_while_it_starts_nothing_is_left() -> None:
-    source = Source()
+    source = FakeWatcher()
     with anyio.move_on_after(1):
         async with ring_of(source):
             pass
@@ -315,7 +284,7 @@ async def test_cancelled_while_it_starts_nothing_is_left() -> None:
 
 
 async def test_two_rings_have_a_watch_each() -> None:
-    source = Source(answer(A))
+    source = FakeWatcher(answer(A))
     async with ring_of(source), ring_of(source):
         assert source.watches == 2
 
@@ -343,7 +312,7 @@ def test_a_watch_with_another_signature_is_refused_at_once() -> None:
 
 
 async def test_bugs_are_logged_once_an_outage(caplog: pytest.LogCaptureFixture) -> None:
-    source = Source(answer(A))
+    source = FakeWatcher(answer(A))
     async with ring_of(source) as ring:
         for _ in range(3):
             source.tell(ValueError("a bug"))
@@ -357,7 +326,7 @@ def test_it_is_typed() -> None:
     """
     A watcher as one would write it is a source.
     """
-    source: knet.Source = Source()
-    telling: knet.Telling = Source()
+    source: knet.Source = FakeWatcher()
+    telling: knet.Telling = FakeWatcher()
     assert source is not telling
     assert issubclass(ResolveError, Exception)
