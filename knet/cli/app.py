@@ -18,7 +18,7 @@ from rich.console import Console
 
 from knet import ConfigError, KnetError
 from knet.cli import lookups
-from knet.cli.lookups import Family, Protocol, Target
+from knet.cli.lookups import By, Family, Protocol, Target
 from knet.cli.loop import Backend, is_installed, run
 
 __all__ = ["app"]
@@ -96,6 +96,23 @@ _External = Annotated[
     typer.Option(
         "--external",
         help="Follow names outside of the service's own, as of an ExternalName Service.",
+    ),
+]
+_By = Annotated[
+    By,
+    typer.Option(
+        "--source",
+        help="Where the pods come from: `dns`; `slices`, the EndpointSlices of the API of Kubernetes; or `auto`, "
+        "the API, and DNS where that cannot tell.",
+    ),
+]
+_Kubeconfig = Annotated[
+    str | None,
+    typer.Option(
+        "--kubeconfig",
+        metavar="FILE",
+        help="Where the API is, and who asks.",
+        show_default="the pod's service account, else $KUBECONFIG or ~/.kube/config",
     ),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
@@ -194,20 +211,23 @@ def resolve(
     namespace: _Namespace = None,
     nameserver: _Nameservers = None,
     external: _External = False,
+    source: _By = "dns",
+    kubeconfig: _Kubeconfig = None,
     json: _Json = False,
     backend: _Backend = "asyncio",
 ) -> None:
     """
     Look a service up once, as a ring would.
 
-    With `--json`: an object with `service`, `name` (the DNS name that answered), `ttl` (seconds or
+    With `--json`: an object with `service`, `source`, `name` (the DNS name that answered), `ttl` (seconds or
     null), `complete` (false where the answer was cut off) and `endpoints`, a list of objects with
     `name`, `address` and `port` (or null).
 
     Example: `knet resolve web.prod --port http`
     """
-    target = _target(service, port, protocol, family, namespace, nameserver, external)
-    _run(lambda: lookups.resolve(target, as_json=json), backend)
+    where = source, kubeconfig
+    target = _target(service, port, protocol, family, namespace, nameserver, external, where)
+    _run(lambda: lookups.resolve(target(), as_json=json), backend)
 
 
 @app.command()
@@ -230,6 +250,8 @@ def get(
     namespace: _Namespace = None,
     nameserver: _Nameservers = None,
     external: _External = False,
+    source: _By = "dns",
+    kubeconfig: _Kubeconfig = None,
     json: _Json = False,
     backend: _Backend = "asyncio",
 ) -> None:
@@ -249,8 +271,9 @@ def get(
 
     Example: `knet get web.prod user-42 user-43 --port http -c 2`
     """
-    target = _target(service, port, protocol, family, namespace, nameserver, external)
-    _run(lambda: lookups.get(target, keys, placing=placement, count=count, as_json=json), backend)
+    where = source, kubeconfig
+    target = _target(service, port, protocol, family, namespace, nameserver, external, where)
+    _run(lambda: lookups.get(target(), keys, placing=placement, count=count, as_json=json), backend)
 
 
 @app.command()
@@ -271,6 +294,8 @@ def watch(
     namespace: _Namespace = None,
     nameserver: _Nameservers = None,
     external: _External = False,
+    source: _By = "dns",
+    kubeconfig: _Kubeconfig = None,
     json: _Json = False,
     backend: _Backend = "asyncio",
 ) -> None:
@@ -282,14 +307,17 @@ def watch(
     empty.
 
     With `--json`: objects with `time`, `event` (`start`, `change` or `state`), `generation`,
-    `state`, `endpoints`, `added`, `removed`, `moved` (0 to 1) and `error` (the last failure, while
-    not fresh, or null).
+    `state`, `endpoints`, `added`, `removed`, `moved` (0 to 1), `error` (the last failure, while
+    not fresh, or null) and `source`, the class of what is asked or tells.
+
+    From a laptop, told by the API within milliseconds: `knet watch web.prod --source slices`
 
     Example: `knet watch web.prod --port http --interval 1`
     """
-    target = _target(service, port, protocol, family, namespace, nameserver, external)
+    where = source, kubeconfig
+    target = _target(service, port, protocol, family, namespace, nameserver, external, where)
     _run(
-        lambda: lookups.watch(target, interval=interval, changes=count, as_json=json),
+        lambda: lookups.watch(target(), interval=interval, changes=count, as_json=json),
         backend,
     )
 
@@ -302,9 +330,10 @@ def _target(
     namespace: str | None,
     nameservers: list[str] | None,
     external: bool,
-) -> Target:
+    where: tuple[By, str | None],
+) -> Callable[[], Target]:
     number = port is not None and port.isascii() and port.isdecimal()
-    return Target(
+    return lambda: Target(
         service,
         int(port) if port is not None and number else port,
         protocol,
@@ -312,6 +341,7 @@ def _target(
         tuple(nameservers or ()),
         external,
         namespace,
+        *where,
     )
 
 
@@ -323,7 +353,7 @@ def _run(main: Callable[[], Awaitable[T]], backend: Backend) -> T:
         raise typer.BadParameter(f"{backend} is not installed", param_hint="--backend")
     try:
         return run(main, backend)
-    except KnetError as error:
+    except (KnetError, ImportError) as error:
         _complain(error)
         raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
     except KeyboardInterrupt:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import anyio
@@ -22,16 +24,23 @@ from anyio.lowlevel import checkpoint
 from rich.console import Console
 
 from knet import (
+    Alive,
     Answer,
     ConfigError,
     Endpoint,
+    Fallback,
     Family,
+    KnetError,
     Protocol,
+    Question,
     RefreshPolicy,
     Resolver,
+    ResolveTimeout,
     Ring,
     Snapshot,
+    Source,
     State,
+    Telling,
 )
 from knet.hashring import HashRing, Maglev, Placement, Rendezvous
 from knet.hashring.proxies import (
@@ -44,7 +53,12 @@ from knet.hashring.proxies import (
     PymemcacheRendezvous,
 )
 
-__all__ = ["PLACEMENTS", "Family", "Placing", "Protocol", "Target", "get", "resolve", "watch"]
+__all__ = ["PLACEMENTS", "By", "Family", "Placing", "Protocol", "Target", "get", "resolve", "watch"]
+
+By = Literal["dns", "slices", "auto"]
+
+# Seconds that the API may take for its first word.
+_PATIENCE = 10.0
 
 Placing = Literal[
     "hashring",
@@ -86,6 +100,11 @@ class Target:
         nameservers: Whom to ask; none: those of `/etc/resolv.conf`.
         external: As `knet.Resolver` takes it, and the next one likewise.
         namespace: Where a bare service name is looked up.
+        by: `"dns"`, `"slices"`: the API of Kubernetes, or `"auto"`: the API, and DNS where that cannot tell.
+        kubeconfig: Where the API is and who asks; `None`: as the cluster says, else as kubectl would find it.
+
+    Raises:
+        ConfigError: Options that do not go together.
     """
 
     service: str
@@ -95,19 +114,95 @@ class Target:
     nameservers: tuple[str, ...] = ()
     external: bool = False
     namespace: str | None = None
+    by: By = "dns"
+    kubeconfig: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.by == "slices" and (self.nameservers or self.external):
+            raise ConfigError("--nameserver and --external are for DNS: leave out --source slices")
+        if self.by == "dns" and self.kubeconfig is not None:
+            raise ConfigError("--kubeconfig is for the API: write --source slices, or auto")
 
     def resolver(self) -> Resolver:
         return Resolver(
             nameservers=self.nameservers or None, external=self.external, namespace=self.namespace
         )
 
-    async def resolve(self) -> Answer:
+    def slices(self) -> Telling:
         """
-        Look the service up once.
+        Return what tells by the API of Kubernetes.
         """
-        return await self.resolver().resolve(
+        from knet.kubernetes import EndpointSlices  # noqa: PLC0415 - an extra
+
+        return EndpointSlices(kubeconfig=self._kubeconfig(), namespace=self.namespace)
+
+    def _kubeconfig(self) -> str | None:
+        if self.kubeconfig is not None or os.environ.get("KUBERNETES_SERVICE_HOST"):
+            return self.kubeconfig
+        usual = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0] or "~/.kube/config"
+        return usual if Path(usual).expanduser().exists() else None
+
+    async def resolve(self) -> tuple[Answer, By]:
+        """
+        Look the service up once; return what was answered, and by whom.
+        """
+        if self.by != "dns":
+            try:
+                return await self._told(), "slices"
+            except (KnetError, ImportError) as error:
+                if self.by == "slices":
+                    raise
+                _warn(f"the API cannot tell, asking DNS: {error}")
+        answer = await self.resolver().resolve(
             self.service, port=self.port, protocol=self.protocol, family=self.family
         )
+        return answer, "dns"
+
+    async def _told(self) -> Answer:
+        """
+        Return what the API tells first.
+        """
+        question = Question(self.service, self.port, self.protocol, self.family)
+        told: list[Answer | Exception] = []
+        first = anyio.Event()
+
+        def tell(word: Answer | Exception | Alive) -> None:
+            if not isinstance(word, Alive):
+                told.append(word)
+                first.set()
+
+        async def watch(source: Telling) -> None:
+            try:
+                await source.watch(question, tell)
+            except (KnetError, ImportError) as error:
+                tell(error)
+
+        source = self.slices()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch, source)
+            with anyio.move_on_after(_PATIENCE):
+                await first.wait()
+            tasks.cancel_scope.cancel()
+        if not told:
+            raise ResolveTimeout(f"no answer for {question} from {source!r} within {_PATIENCE:g} s")
+        if isinstance(told[0], Exception):
+            raise told[0]
+        return told[0]
+
+    def source(self) -> Source:
+        """
+        Return where a ring hears of the service.
+        """
+        if self.by == "dns":
+            return self.resolver()
+        try:
+            slices = self.slices()
+        except (ConfigError, ImportError) as error:
+            if self.by == "slices":
+                raise
+            _warn(f"the API cannot tell, asking DNS: {error}")
+            return self.resolver()
+        return slices if self.by == "slices" else Fallback(slices, self.resolver())
 
     def ring(self, refresh: RefreshPolicy) -> Ring:
         """
@@ -118,7 +213,7 @@ class Target:
             port=self.port,
             protocol=self.protocol,
             family=self.family,
-            resolver=self.resolver(),
+            resolver=self.source(),
             refresh=refresh,
         )
 
@@ -127,10 +222,11 @@ async def resolve(target: Target, *, as_json: bool) -> None:
     """
     Print the endpoints of one lookup, and what else the answer said.
     """
-    answer = await target.resolve()
+    answer, by = await target.resolve()
     if as_json:
         _print_json(
             service=target.service,
+            source=by,
             name=answer.name,
             ttl=answer.ttl,
             complete=answer.complete,
@@ -145,7 +241,8 @@ async def resolve(target: Target, *, as_json: bool) -> None:
     )
     count = len(answer.endpoints)
     pods = f"{count} endpoint{'' if count == 1 else 's'}"
-    _print(f"\n{pods} of {answer.name or target.service}, ttl {ttl}, {what}")
+    lasting = "as the API told it" if by == "slices" else f"ttl {ttl}"
+    _print(f"\n{pods} of {answer.name or target.service}, {lasting}, {what}")
 
 
 async def get(
@@ -159,7 +256,7 @@ async def get(
         raise ConfigError(
             f"--placement {placing} hashes addresses with their ports, as the proxy does: add --port"
         )
-    answer = await target.resolve()
+    answer, _ = await target.resolve()
     placement = make(answer.endpoints)
     picks = [(key, placement.get_n(key, count)) for key in keys]
     if as_json:
@@ -207,7 +304,7 @@ class _Warned(logging.Handler):
         super().__init__(logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"knet: {record.getMessage()}", file=sys.stderr, flush=True)
+        _warn(record.getMessage())
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +321,7 @@ class _Event:
     removed: tuple[Endpoint, ...] = ()
     moved: float = 0.0
     error: str | None = None
+    source: str = "Resolver"
 
 
 class _Watcher:
@@ -242,7 +340,10 @@ class _Watcher:
     async def run(self) -> None:
         changes = self._ring.changes()
         snapshot = self._snapshot
-        self._show(_Event("start", snapshot.generation, self._state, snapshot.endpoints))
+        source = self._ring.stats().source
+        self._show(
+            _Event("start", snapshot.generation, self._state, snapshot.endpoints, source=source)
+        )
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._follow_states, tasks.cancel_scope)
@@ -279,9 +380,15 @@ class _Watcher:
         if self._left <= 0:
             return
         self._snapshot, self._state = snapshot, self._ring.state
-        error = None if self._state == "fresh" else self._ring.stats().last_error
+        stats = self._ring.stats()
+        error = None if self._state == "fresh" else stats.last_error
         generation, endpoints = snapshot.generation, snapshot.endpoints
-        self._show(_Event(what, generation, self._state, endpoints, added, removed, moved, error))
+        self._show(
+            _Event(
+                *(what, generation, self._state, endpoints, added, removed, moved, error),
+                source=stats.source,
+            )
+        )
         self._left -= 1
         if self._left <= 0:
             scope.cancel()
@@ -295,6 +402,8 @@ def _show_event(event: _Event) -> None:
         parts.append(f"{event.moved:.1%} of the keys moved")
     elif event.event == "start":
         parts += [_both(e) for e in event.endpoints]
+    if event.source != "Resolver":
+        parts.append(f"by {event.source}")
     if event.error is not None:
         parts.append(" ".join(event.error.split()))
     _print(f"{datetime.now().astimezone():%H:%M:%S}  {'  '.join(parts)}")
@@ -311,7 +420,12 @@ def _show_event_json(event: _Event) -> None:
         removed=[_fields(e) for e in event.removed],
         moved=round(event.moved, 6),
         error=event.error,
+        source=event.source,
     )
+
+
+def _warn(what: str) -> None:
+    print(f"knet: {what}", file=sys.stderr, flush=True)
 
 
 def _both(endpoint: Endpoint) -> str:

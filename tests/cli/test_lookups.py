@@ -60,6 +60,7 @@ def test_resolve_prints_one_json_object(service: HeadlessService) -> None:
 
     assert json.loads(result.stdout) == {
         "service": "web.prod",
+        "source": "dns",
         "name": "web.prod.svc.cluster.local",
         "ttl": 5.0,
         "complete": True,
