@@ -39,7 +39,9 @@ class World:
         self.plane = plane
         self.kubelet = kubelet
         self.dns = Resolver(nameservers=[nameserver])
-        self.slices = EndpointSlices(kubeconfig=str(plane.dir / "kubeconfig"))
+        self.slices = EndpointSlices(
+            kubeconfig=str(plane.dir / "kubeconfig"), domain="cluster.local"
+        )
 
     @asynccontextmanager
     async def both(self, service: str, port: int | str) -> AsyncIterator[tuple[Ring, Ring]]:
