@@ -129,7 +129,7 @@ class EndpointSlices:
         """
         from knet.kubernetes.reflector import Reflector  # noqa: PLC0415 - the HTTP client
 
-        telling = _Telling(tell, self.settle)
+        telling = _Telling(stream, tell, self.settle)
         reflector = Reflector(
             self._access(), stream.namespace, stream.name, telling.heard, lambda: tell(ALIVE)
         )
@@ -152,12 +152,11 @@ class EndpointSlices:
             NoData: There is nobody.
             ConfigError: Names go by the cluster's domain, and that is not known.
         """
-        place = self.stream_of(question)
         answer = answer_from(
             told.slices,
             question,
-            domain=place.domain,
-            knows_domain=place.knows_zone,
+            domain=told.place.domain,
+            knows_domain=told.place.knows_zone,
             serve_terminating=self.serve_terminating,
             also=told.moving,
         )
@@ -216,10 +215,12 @@ class Seen:
     What there is of a service.
 
     Attributes:
+        place: Which service it is.
         slices: In the order in which they were heard of.
         moving: Who is in none of them for a moment, and counts.
     """
 
+    place: Place
     slices: tuple[Slice, ...]
     moving: tuple[tuple[Slice, Listed], ...]
 
@@ -229,7 +230,8 @@ class _Telling:
     What is told when.
     """
 
-    def __init__(self, tell: Callable[[Seen], None], settle: float) -> None:
+    def __init__(self, place: Place, tell: Callable[[Seen], None], settle: float) -> None:
+        self._place = place
         self._tell = tell
         self._settle = settle
         self._slices: tuple[Slice, ...] = ()
@@ -264,5 +266,6 @@ class _Telling:
             self._changed = anyio.Event()
             now = anyio.current_time()
             self._moving = {a: each for a, each in self._moving.items() if each[2] > now}
-            self._tell(Seen(self._slices, tuple((s, one) for s, one, _ in self._moving.values())))
+            moving = tuple((each, one) for each, one, _ in self._moving.values())
+            self._tell(Seen(self._place, self._slices, moving))
             await anyio.sleep(self._settle)
