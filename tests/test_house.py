@@ -134,7 +134,8 @@ ONLY_IN = {
     "xxhash": {"knet.hashring.hashing"},
     "bintrees": {"knet.hashring.tree"},
     "asyncio": {
-        *("knet.hosting", "knet.resolver.cares", "knet.testing.server"),
+        *("knet.hosting", "knet.resolver.cares", "knet.testing.host"),
+        "knet.testing.server",
         "knet.integrations.grpc",
     },
     "trio": {"knet.hosting", "knet.resolver.cares"},
