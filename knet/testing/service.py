@@ -26,6 +26,9 @@ import dns.name
 import dns.rrset
 
 from knet.errors import ConfigError
+from knet.testing.api.door import KubernetesAPI
+from knet.testing.api.responder import Responder as APIResponder
+from knet.testing.api.server import Place
 from knet.testing.responder import (
     Fault,
     FaultKind,
@@ -57,7 +60,8 @@ _LOOK_AGAIN = 0.002
 
 class HeadlessService:
     """
-    A headless Service in a box: a DNS server on loopback that answers as CoreDNS does.
+    A headless Service in a box: a DNS server on loopback that answers as CoreDNS does, and the API of
+    Kubernetes where it is asked for, `api`.
 
         >>> import dns.resolver
         >>> with HeadlessService("web.prod", pods=3) as service:
@@ -96,6 +100,7 @@ class HeadlessService:
     """
 
     _server: Server | None = None
+    _api: tuple[KubernetesAPI, APIResponder, Place] | None = None
 
     def __init__(
         self,
@@ -125,6 +130,7 @@ class HeadlessService:
         self._port = check_int(port, "port", 0, 65535)
         self._tcp = tcp
         zone = Zone(name, namespace, origin, ports=ports_from(ports), serial=int(time.time()))
+        self._seed = seed
         self._responder = Responder(zone, random.Random(seed), shuffle=shuffle)
         self.set_ttl(ttl)
         if isinstance(pods, int) and not isinstance(pods, bool):
@@ -151,6 +157,12 @@ class HeadlessService:
             raise RuntimeError(f"{self!r} runs already")
         self._server = Server(self._responder, host=self._host, port=self._port, tcp=self._tcp)
         self._port = self._server.port
+        if self._api is not None:
+            try:
+                self._api[2].open()
+            except BaseException:
+                self.close()
+                raise
         return self
 
     def close(self) -> None:
@@ -164,9 +176,14 @@ class HeadlessService:
         if server is not None:
             if server.is_own_thread:
                 raise RuntimeError("a headless service cannot be closed from its respond hook")
+            if self._api is not None:
+                self._api[2].close()
             self._server = None
             server.close()
         trouble, self._responder.trouble = self._responder.trouble, None
+        if self._api is not None:
+            responder = self._api[1]
+            trouble, responder.trouble = trouble or responder.trouble, None
         if trouble is not None:
             raise trouble
 
@@ -202,10 +219,12 @@ class HeadlessService:
         if server is not None:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             server.stop_soon()
+            if self._api is not None:
+                self._api[2].stop_soon()
 
     def __repr__(self) -> str:
         state = self.nameserver if self._server is not None else "closed"
-        ready = sum(pod.ready for pod in self.pods)
+        ready = sum(pod.is_listed for pod in self.pods)
         return f"<HeadlessService {self.name!r} {state} pods={len(self.pods)} ready={ready}>"
 
     # --- what it is
@@ -228,6 +247,27 @@ class HeadlessService:
         if not self._port:
             raise RuntimeError(f"the headless service {self.name!r} has no port before it started")
         return f"{'[::1]' if ':' in self._host else self._host}:{self._port}"
+
+    @property
+    def api(self) -> KubernetesAPI:
+        """
+        The API of Kubernetes, which tells the same pods as EndpointSlices, and its controls.
+
+        It is there from the first time it is asked for, in a thread of its own, and runs when the service does.
+
+        Raises:
+            OSError: There is no port for it.
+        """
+        with self._responder.lock:
+            if self._api is None:
+                zone, rng = self._responder.zone, random.Random(self._seed)
+                responder = APIResponder(self._addresses.families, zone, rng)
+                place = Place(responder, self._host)
+                if self._server is not None:
+                    place.open()
+                api = KubernetesAPI(responder, place, zone.namespace, zone.origin)
+                self._api = api, responder, place
+            return self._api[0]
 
     @property
     def pods(self) -> tuple[Pod, ...]:
@@ -341,6 +381,14 @@ class HeadlessService:
         With no pod ready the Service answers NXDOMAIN, as if it did not exist.
         """
         return self._alter(pod, ready=False)
+
+    def terminate(self, pod: Pod | str) -> Pod:
+        """
+        Delete one pod, and let it shut down until `remove`.
+
+        DNS has it no longer. In slices it is terminating, and serves if it was ready.
+        """
+        return self._alter(pod, terminating=True)
 
     def set_ttl(self, ttl: int) -> None:
         """
@@ -586,7 +634,10 @@ class HeadlessService:
         """
         with self._responder.lock:
             now = int(time.time())
-            self._responder.zone = replace(self._responder.zone, serial=now, **changes)
+            zone = replace(self._responder.zone, serial=now, **changes)
+            self._responder.zone = zone
+            if self._api is not None and "pods" in changes:
+                self._api[1].publish(zone)
 
     def _alter(self, pod: Pod | str, **changes: Any) -> Pod:
         with self._responder.lock:
@@ -623,7 +674,7 @@ def _ordinal(pod: Pod) -> int:
 
 
 def _is_unready(pod: Pod) -> bool:
-    return not pod.ready
+    return not pod.is_listed
 
 
 def _addresses_of(pods: Iterable[Pod]) -> set[str]:
