@@ -327,7 +327,7 @@ async def a_list_comes_in_pages_of_one_version(world: World) -> None:
             assert version in ("", version_of(page))
             if not version:
                 # What changes between two pages is in none of them.
-                await web.set_ready(next(iter(all_conditions(whole))), False)
+                await web.set_ready(a_pod_of(whole), False)
             version = version_of(page)
             found += page["items"]
             if not page["metadata"].get("continue"):
@@ -347,8 +347,12 @@ async def a_list_comes_in_pages_of_one_version(world: World) -> None:
         )
 
 
-def all_conditions(told: Json) -> dict[str, tuple[bool, bool, bool]]:
-    return {k: v for each in told["items"] for k, v in conditions_of(each).items()}
+def a_pod_of(told: Json) -> str:
+    """
+    Return the address of an endpoint that is a pod.
+    """
+    found = (e for each in told["items"] for e in endpoints_of(each) if "targetRef" in e)
+    return str(next(found)["addresses"][0])
 
 
 def plain(told: Json) -> Json:
@@ -493,15 +497,25 @@ async def a_watch_without_a_version_sends_what_is_there(world: World) -> None:
 
 
 @check
-async def a_watch_has_a_bookmark_before_its_end(world: World) -> None:
+async def a_bookmark_tells_the_version_where_nothing_else_does(world: World) -> None:
+    """
+    Before the watch ends, of changes that are of no concern to it.
+    """
     async with world.service(1) as web:
         version = version_of(await listed(world, web))
-        params = {"allowWatchBookmarks": "true", "timeoutSeconds": "4"}
-        seen = await all_of(world, web, resourceVersion=version, **params)
-        bookmark = seen[-1]
+        nobody = {"labelSelector": "kubernetes.io/service-name=nobody"}
+        params = {**nobody, "allowWatchBookmarks": "true", "timeoutSeconds": "5"}
+        async with watched(world, web, resourceVersion=version, **params) as events:
+            await web.scale(2)
+            changed = version_of((await listed(world, web))["items"][0])
+            (bookmark,) = [event async for event in events]
         assert bookmark["type"] == "BOOKMARK"
         assert set(bookmark["object"]["metadata"]) == {"resourceVersion"}
-        assert int(version_of(bookmark["object"])) >= int(version)
+        assert int(version_of(bookmark["object"])) >= int(changed)
+        # And none where nothing has changed.
+        params["timeoutSeconds"] = "3"
+        version = version_of(await listed(world, web))
+        assert await all_of(world, web, resourceVersion=version, **params) == []
 
 
 # --- what is refused
@@ -639,6 +653,7 @@ async def a_version_that_is_too_old_is_a_line_that_says_so(world: World) -> None
     """
     async with world.service(1) as web:
         version = version_of(await listed(world, web))
+        await web.scale(2)
         await world.forget()
         (event,) = await all_of(world, web, resourceVersion=version)
         assert event["type"] == "ERROR"
@@ -647,4 +662,4 @@ async def a_version_that_is_too_old_is_a_line_that_says_so(world: World) -> None
         expected = refused(410, "Expired", "")
         assert event["object"] == {k: v for k, v in expected.items() if k != "message"}
         (one,) = (await listed(world, web))["items"]
-        assert len(endpoints_of(one)) == 1
+        assert len(endpoints_of(one)) == 2

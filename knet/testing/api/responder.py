@@ -149,12 +149,20 @@ class Watch:
         lines: What is to be sent, and when, on `time.monotonic`'s clock: a line, or how the watch ends,
             by itself (``"end"``) or in the middle of a line (``"break"``).
         seconds: After which it ends by itself.
+        began: The version when it was opened.
     """
 
     def __init__(
-        self, matches: Callable[[Json], bool], after: int, seconds: float, *, bookmarks: bool
+        self,
+        matches: Callable[[Json], bool],
+        began: int,
+        after: int,
+        seconds: float,
+        *,
+        bookmarks: bool,
     ) -> None:
         self.lines: deque[tuple[float, bytes | Literal["end", "break"]]] = deque()
+        self.began = began
         self.seconds = seconds
         self.bookmarks = bookmarks
         self._matches = matches
@@ -298,6 +306,13 @@ class Responder:
                 watch.lines.append((self._due(), line))
         self.wake()
 
+    def last_bookmark(self, watch: Watch) -> None:
+        """
+        Send a bookmark to a watch that is about to end, unless nothing has changed since it began.
+        """
+        if self.store.version > watch.began:
+            self.bookmark(watch)
+
     def bookmark(self, *watches: Watch) -> None:
         """
         Send a bookmark to these watches, or all, that take them.
@@ -436,7 +451,8 @@ class Responder:
         # A real server takes one between 30 and 60 minutes where none is asked for.
         seconds = _number(params.get("timeoutSeconds", "")) or 1800
         bookmarks = params.get("allowWatchBookmarks") in ("true", "1")
-        watch = Watch(matches, max(asked, store.version), seconds, bookmarks=bookmarks)
+        after = max(asked, store.version)
+        watch = Watch(matches, store.version, after, seconds, bookmarks=bookmarks)
         stream = Stream(watch, self.delay)
         if sends == "true" and asked > store.version:
             watch.say("ERROR", statuses.future(asked, store.version), due)

@@ -259,7 +259,7 @@ class _Requests(Connection):
         self._streams.add(self)
         self._later(watch.seconds, self._responder.end, "end", watch)
         if watch.seconds > _LAST_BOOKMARK:
-            self._later(watch.seconds - _LAST_BOOKMARK, self._responder.bookmark, watch)
+            self._later(watch.seconds - _LAST_BOOKMARK, self._responder.last_bookmark, watch)
         self._later(_BOOKMARKS, self._bookmark)
         self.flush()
 
