@@ -60,7 +60,10 @@ def read_head(received: bytes | bytearray) -> Head | None:
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
     if "transfer-encoding" in headers:
         raise ValueError("a body in chunks is not read")
-    length = end + len(_END) + int(headers.get("content-length", "0"))
+    body = headers.get("content-length", "0")
+    if not body.isdecimal():
+        raise ValueError(f"no length: {body!r}")
+    length = end + len(_END) + int(body)
     if length > len(received):
         if length > _LONGEST:
             raise ValueError("a request is too long")

@@ -236,10 +236,16 @@ class _Requests(Connection):
                 if outcome.close:
                     later(outcome.delay, self.close)
                 return
-            if isinstance(outcome, Whole):
-                later(outcome.delay, self._send, outcome)
-            else:
+            if not isinstance(outcome, Whole):
                 later(outcome.delay, self._open, outcome.watch)
+            elif outcome.delay:
+                later(outcome.delay, self._send_late, outcome)
+            else:
+                self._send(outcome)
+
+    def _send_late(self, whole: Whole) -> None:
+        self._send(whole)
+        self._next()
 
     def _send(self, whole: Whole) -> None:
         headers = {"Content-Type": "application/json", "Content-Length": str(len(whole.body))}
@@ -247,7 +253,6 @@ class _Requests(Connection):
             headers["Retry-After"] = str(whole.retry_after)
         self.write(response_head(whole.code, headers) + whole.body)
         self._is_busy = False
-        self._next()
 
     def _open(self, watch: Watch) -> None:
         if self._transport is None or self._transport.is_closing():
