@@ -88,7 +88,7 @@ INSIDE = {
         *("forwarding", "forwarder", "asgi"),
     ],
     "knet.testing": [
-        *("host", "zone", "answers", "wire", "responder", "server"),
+        *("host", "controls", "zone", "answers", "wire", "responder", "server"),
         *("api.slices", "api.store", "api.statuses", "api.http", "api.responder", "api.server"),
         *("api.door", "service", "pytest_plugin"),
     ],

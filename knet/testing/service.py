@@ -13,12 +13,11 @@ import random
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-import anyio
 import dns.exception
 import dns.flags
 import dns.message
@@ -29,6 +28,7 @@ from knet.errors import ConfigError
 from knet.testing.api.door import KubernetesAPI
 from knet.testing.api.responder import Responder as APIResponder
 from knet.testing.api.server import Place
+from knet.testing.controls import check_delay
 from knet.testing.responder import (
     Fault,
     FaultKind,
@@ -55,7 +55,6 @@ from knet.testing.zone import (
 __all__ = ["HeadlessService"]
 
 _NETWORKS = ("10.244.0.0/16", "fd00:244::/64")
-_LOOK_AGAIN = 0.002
 
 
 class HeadlessService:
@@ -450,8 +449,7 @@ class HeadlessService:
         Raises:
             ConfigError: There is no such kind, type or transport.
         """
-        with self._responder.lock:
-            self._responder.faults.append(Fault(kind, times, rdtype, transport))
+        self._responder.faults.add(Fault(kind, times, rdtype, transport))
 
     @contextmanager
     def failing(
@@ -465,24 +463,14 @@ class HeadlessService:
         """
         `fail` for the length of a ``with`` block; other faults stand as they are.
         """
-        fault = Fault(kind, times, rdtype, transport)
-        with self._responder.lock:
-            self._responder.faults.append(fault)
-        try:
+        with self._responder.faults.during(Fault(kind, times, rdtype, transport)):
             yield
-        finally:
-            # Used up, or healed meanwhile, it is no longer there.
-            with self._responder.lock, suppress(ValueError):
-                self._responder.faults.remove(fault)
 
     def delay(self, seconds: float) -> None:
         """
         Send every answer that many seconds late, made from what was true when it was asked.
         """
-        if not 0 <= seconds < 3600:
-            raise ConfigError(f"a delay must be 0 to 3600 seconds, got {seconds}")
-        with self._responder.lock:
-            self._responder.delay = float(seconds)
+        self._responder.delay = check_delay(seconds)
 
     def set_tcp(self, enabled: bool) -> None:
         """
@@ -498,9 +486,8 @@ class HeadlessService:
         """
         End every fault and delay, and take TCP connections again. `respond` stays.
         """
-        with self._responder.lock:
-            self._responder.faults.clear()
-            self._responder.delay = 0.0
+        self._responder.faults.clear()
+        self._responder.delay = 0.0
         if not self._tcp:
             self.set_tcp(True)
 
@@ -579,16 +566,13 @@ class HeadlessService:
         """
         The latest 10,000 queries, oldest first.
         """
-        with self._responder.lock:
-            return tuple(self._responder.log)
+        return self._responder.log.latest
 
     def forget_queries(self) -> None:
         """
         Begin to count from none.
         """
-        with self._responder.lock:
-            self._responder.log.clear()
-            self._responder.seen = 0
+        self._responder.log.forget()
 
     def wait_for_queries(self, n: int, timeout: float = 5.0) -> tuple[Query, ...]:
         """
@@ -602,10 +586,7 @@ class HeadlessService:
         Raises:
             TimeoutError: *timeout* seconds were not enough.
         """
-        responder = self._responder
-        with responder.lock:
-            responder.lock.wait_for(lambda: responder.seen >= n, timeout)
-        return self._queries_or_late(n, timeout)
+        return self._responder.log.wait(n, timeout)
 
     async def wait_for_queries_async(self, n: int, timeout: float = 5.0) -> tuple[Query, ...]:
         """
@@ -613,20 +594,9 @@ class HeadlessService:
 
         The timeout is real time, whatever clock the loop runs on.
         """
-        end = time.monotonic() + timeout
-        # Looking again costs less than a worker thread, which could not be cancelled.
-        while self._responder.seen < n and time.monotonic() < end:  # noqa: ASYNC110 - see above
-            await anyio.sleep(_LOOK_AGAIN)
-        return self._queries_or_late(n, timeout)
+        return await self._responder.log.wait_async(n, timeout)
 
     # --- inside
-
-    def _queries_or_late(self, n: int, timeout: float) -> tuple[Query, ...]:
-        with self._responder.lock:
-            seen = self._responder.seen
-            if seen < n:
-                raise TimeoutError(f"{self.name} got {seen} of {n} queries in {timeout} s")
-            return tuple(self._responder.log)
 
     def _put(self, **changes: Any) -> None:
         """

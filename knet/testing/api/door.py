@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
-
-import anyio
 
 from knet.errors import ConfigError
 from knet.kubernetes import EndpointSlices
@@ -26,10 +23,9 @@ from knet.testing.api.responder import (
     Responder,
 )
 from knet.testing.api.server import Place
+from knet.testing.controls import check_delay
 
 __all__ = ["KubernetesAPI"]
-
-_LOOK_AGAIN = 0.002
 
 
 class KubernetesAPI:
@@ -138,8 +134,7 @@ class KubernetesAPI:
         Raises:
             ConfigError: There is no such kind or verb.
         """
-        with self._responder.lock:
-            self._responder.faults.append(Fault(kind, times, verb, retry_after))
+        self._responder.faults.add(Fault(kind, times, verb, retry_after))
 
     @contextmanager
     def failing(
@@ -153,33 +148,24 @@ class KubernetesAPI:
         """
         `fail` for the length of a ``with`` block; other faults stand as they are.
         """
-        fault = Fault(kind, times, verb, retry_after)
-        with self._responder.lock:
-            self._responder.faults.append(fault)
         try:
-            yield
+            with self._responder.faults.during(Fault(kind, times, verb, retry_after)):
+                yield
         finally:
-            # Used up, or healed meanwhile, it is no longer there.
-            with self._responder.lock, suppress(ValueError):
-                self._responder.faults.remove(fault)
             self._responder.wake()
 
     def delay(self, seconds: float) -> None:
         """
         Send every answer, and every line of a watch, that many seconds late.
         """
-        if not 0 <= seconds < 3600:
-            raise ConfigError(f"a delay must be 0 to 3600 seconds, got {seconds}")
-        with self._responder.lock:
-            self._responder.delay = float(seconds)
+        self._responder.delay = check_delay(seconds)
 
     def heal(self) -> None:
         """
         End every fault and delay, and start the server if it was stopped. `respond` stays.
         """
-        with self._responder.lock:
-            self._responder.faults.clear()
-            self._responder.delay = 0.0
+        self._responder.faults.clear()
+        self._responder.delay = 0.0
         self.start()
         self._responder.wake()
 
@@ -266,16 +252,13 @@ class KubernetesAPI:
         """
         The latest 10,000 requests, oldest first.
         """
-        with self._responder.lock:
-            return tuple(self._responder.log)
+        return self._responder.log.latest
 
     def forget_requests(self) -> None:
         """
         Begin to count from none.
         """
-        with self._responder.lock:
-            self._responder.log.clear()
-            self._responder.seen = 0
+        self._responder.log.forget()
 
     def wait_for_requests(self, n: int, timeout: float = 5.0) -> tuple[APIRequest, ...]:
         """
@@ -289,10 +272,7 @@ class KubernetesAPI:
         Raises:
             TimeoutError: *timeout* seconds were not enough.
         """
-        responder = self._responder
-        with responder.lock:
-            responder.lock.wait_for(lambda: responder.seen >= n, timeout)
-        return self._requests_or_late(n, timeout)
+        return self._responder.log.wait(n, timeout)
 
     async def wait_for_requests_async(self, n: int, timeout: float = 5.0) -> tuple[APIRequest, ...]:
         """
@@ -300,17 +280,4 @@ class KubernetesAPI:
 
         The timeout is real time, whatever clock the loop runs on.
         """
-        end = time.monotonic() + timeout
-        # Looking again costs less than a worker thread, which could not be cancelled.
-        while self._responder.seen < n and time.monotonic() < end:  # noqa: ASYNC110 - see above
-            await anyio.sleep(_LOOK_AGAIN)
-        return self._requests_or_late(n, timeout)
-
-    # --- inside
-
-    def _requests_or_late(self, n: int, timeout: float) -> tuple[APIRequest, ...]:
-        with self._responder.lock:
-            seen = self._responder.seen
-            if seen < n:
-                raise TimeoutError(f"the API got {seen} of {n} requests in {timeout} s")
-            return tuple(self._responder.log)
+        return await self._responder.log.wait_async(n, timeout)

@@ -26,6 +26,7 @@ from knet.errors import ConfigError
 from knet.testing.api import statuses
 from knet.testing.api.slices import Book, Json
 from knet.testing.api.store import Event, Store
+from knet.testing.controls import Faults, Log, check_times
 from knet.testing.zone import Zone
 
 __all__ = [
@@ -65,7 +66,6 @@ _CODES: dict[str, int] = {
 }
 _LATER = (429, 503, 504)
 
-_LOGGED = 10_000
 _PATH = re.compile(
     r"/apis/discovery\.k8s\.io/v1(?:/namespaces/([^/]+))?/endpointslices(?:/([^/]+))?"
 )
@@ -118,8 +118,7 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in get_args(APIFaultKind):
             raise ConfigError(f"a fault is one of {get_args(APIFaultKind)}, got {self.kind!r}")
-        if self.times is not None and self.times < 1:
-            raise ConfigError(f"times must be at least 1, got {self.times}")
+        check_times(self.times)
         if self.verb not in (None, *get_args(APIVerb)):
             raise ConfigError(f"a verb is one of {get_args(APIVerb)}, got {self.verb!r}")
         if self.retry_after < 0:
@@ -249,24 +248,22 @@ class Responder:
 
     Attributes:
         lock: Held for every change, and while an answer is made.
-        faults: Newest last; the newest that matches applies.
+        faults: What goes wrong.
         delay: Seconds before everything that is sent.
         respond: The user's own answers, if any.
         trouble: What `respond` raised, first one only.
-        seen: How many requests there were, the forgotten ones included.
-        log: The latest requests.
+        log: The requests.
         store: The slices.
         wake: Called after a change, with or without the lock; returns at once.
     """
 
     def __init__(self, families: Iterable[str], zone: Zone, rng: random.Random) -> None:
         self.lock = threading.Condition()
-        self.faults: list[Fault] = []
+        self.faults: Faults[Fault] = Faults(self.lock)
         self.delay = 0.0
         self.respond: APIRespond | None = None
         self.trouble: Exception | None = None
-        self.seen = 0
-        self.log: deque[APIRequest] = deque(maxlen=_LOGGED)
+        self.log: Log[APIRequest] = Log(self.lock, f"the API of {zone.name}", "requests")
         self.store = Store()
         self.wake: Callable[[], None] = lambda: None
         self._rng = rng
@@ -372,7 +369,7 @@ class Responder:
         token = authorization.removeprefix("Bearer ").strip()
         request = APIRequest(verb, path, params, token, time.monotonic())
         with self.lock:
-            fault = self._fault_for(request)
+            fault = self.faults.meet(request)
             respond = self.respond if fault is None else None
         # Without the lock: the hook may wait for a thread that wants to use a control.
         own = None if respond is None else self._own_answer(respond, request)
@@ -387,9 +384,7 @@ class Responder:
                 except _Refused as refused:
                     outcome = self._whole(refused.told["code"], refused.told)
             # Logged last: who saw a request may change the slices, and that request not notice.
-            self.log.append(request)
-            self.seen += 1
-            self.lock.notify_all()
+            self.log.add(request)
         return outcome
 
     def _whole(self, code: int, told: Json | bytes, retry_after: int = 1) -> Whole:
@@ -490,16 +485,6 @@ class Responder:
             return self._whole(422, statuses.invalid(("sendInitialEvents", _NOT_SENT)))
         code = _CODES[fault.kind]
         return self._whole(code, statuses.anything(code), fault.retry_after)
-
-    def _fault_for(self, request: APIRequest) -> Fault | None:
-        for fault in reversed(self.faults):
-            if fault.matches(request):
-                if fault.times is not None:
-                    fault.times -= 1
-                    if fault.times == 0:
-                        self.faults.remove(fault)
-                return fault
-        return None
 
     def _own_answer(self, respond: APIRespond, request: APIRequest) -> Whole | None:
         """
