@@ -98,6 +98,11 @@ INSIDE = {
         *("retries", "transport", "httpx2", "httpx", "aiohttp", "grpc"),
         *("forwarding", "forwarder", "asgi"),
     ],
+    "knet.testing": [
+        *("host", "controls", "zone", "answers", "wire", "responder", "server"),
+        *("api.slices", "api.store", "api.statuses", "api.http", "api.responder", "api.server"),
+        *("api.door", "service", "pytest_plugin"),
+    ],
     "knet.ring": [
         *(
             "words",
@@ -158,7 +163,8 @@ ONLY_IN = {
     "xxhash": {"knet.hashring.hashing"},
     "bintrees": {"knet.hashring.tree"},
     "asyncio": {
-        *("knet.hosting", "knet.resolver.cares", "knet.testing.server"),
+        *("knet.hosting", "knet.resolver.cares", "knet.testing.host"),
+        *("knet.testing.server", "knet.testing.api.server"),
         "knet.integrations.grpc",
     },
     "trio": {"knet.hosting", "knet.resolver.cares"},
@@ -243,7 +249,7 @@ def test_arrows_inside_a_room_point_one_way(package: str, order: list[str]) -> N
     """
     rank = {f"{package}.{module}": i for i, module in enumerate(order)}
     inside = {name for name, _ in modules() if is_in(name, package)}
-    front_doors = {package, *(name for name in inside if name.endswith(".proxies"))}
+    front_doors = {package, *(name for name in inside if name.endswith((".proxies", ".api")))}
     assert inside - front_doors == set(rank)
     upwards = [
         f"{name} imports {imported}"

@@ -181,7 +181,7 @@ def _ready_addresses(pods: Iterable[Pod]) -> Iterator[_Address]:
     for rdtype in (A, AAAA):
         for pod in pods:
             for text in pod.addresses:
-                if pod.ready and (":" in text) == (rdtype == AAAA):
+                if pod.is_listed and (":" in text) == (rdtype == AAAA):
                     yield _Address(pod, pod.hostname or dashed(text), rdtype, text)
 
 

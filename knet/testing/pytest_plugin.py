@@ -11,6 +11,9 @@ and then, in a test of any kind::
         service = headless_service("cache.prod", pods=5)
         ...
         service.scale(3)
+
+A ring that is told of the pods, by EndpointSlices, takes ``resolver=service.api.source()``; what goes wrong with the
+API is done by ``service.api``, and both end with the test.
 """
 
 from __future__ import annotations

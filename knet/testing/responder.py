@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
@@ -26,6 +25,7 @@ import dns.rrset
 
 from knet.errors import ConfigError
 from knet.testing.answers import Answers, Sections
+from knet.testing.controls import Faults, Log, check_times
 from knet.testing.wire import LARGEST, read, refusal, response, size_limit, write
 from knet.testing.zone import Zone
 
@@ -49,7 +49,6 @@ FaultKind = Literal[
 Transport = Literal["udp", "tcp"]
 Respond: TypeAlias = Callable[[dns.message.Message], "dns.message.Message | bytes | None"]
 
-_LOGGED = 10_000
 _SHUFFLED = (dns.rdatatype.A, dns.rdatatype.AAAA)
 # Small answers are written afresh. Of a large one there are a few orders, each written once;
 # and large ones are few, unless each query has a cookie or a mix of cases of its own.
@@ -100,8 +99,7 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in get_args(FaultKind):
             raise ConfigError(f"a fault is one of {get_args(FaultKind)}, got {self.kind!r}")
-        if self.times is not None and self.times < 1:
-            raise ConfigError(f"times must be at least 1, got {self.times}")
+        check_times(self.times)
         if self.rdtype is not None:
             self.rdtype = dns.rdatatype.to_text(type_number(self.rdtype))
         if self.transport not in (None, *get_args(Transport)):
@@ -145,22 +143,20 @@ class Responder:
 
     Attributes:
         lock: Held for every change, and while an answer is made.
-        faults: Newest last; the newest that matches applies.
+        faults: What goes wrong.
         delay: Seconds before every answer.
         respond: The user's own answers, if any.
         trouble: What `respond` raised, first one only.
-        seen: How many queries there were, the forgotten ones included.
-        log: The latest queries.
+        log: The queries.
     """
 
     def __init__(self, zone: Zone, rng: random.Random, *, shuffle: bool) -> None:
         self.lock = threading.Condition()
-        self.faults: list[Fault] = []
+        self.faults: Faults[Fault] = Faults(self.lock)
         self.delay = 0.0
         self.respond: Respond | None = None
         self.trouble: Exception | None = None
-        self.seen = 0
-        self.log: deque[Query] = deque(maxlen=_LOGGED)
+        self.log: Log[Query] = Log(self.lock, zone.name, "queries")
         self._rng = rng
         self._shuffle = shuffle
         self.zone = zone
@@ -194,7 +190,7 @@ class Responder:
         name = question.name.to_text(omit_final_dot=True)
         entry = Query(name, dns.rdatatype.to_text(question.rdtype), transport, time.monotonic())
         with self.lock:
-            fault = self._fault_for(entry)
+            fault = self.faults.meet(entry)
             respond = self.respond if fault is None else None
         # Without the lock: the hook may wait for a thread that wants to use a control.
         own = None if respond is None else self._own_answer(respond, query)
@@ -206,9 +202,7 @@ class Responder:
             else:
                 sending = Sending(self._usual(query, wire, limit, tcp=tcp), self.delay)
             # Logged last: who saw a query may change the zone, and that query not notice.
-            self.log.append(entry)
-            self.seen += 1
-            self.lock.notify_all()
+            self.log.add(entry)
         return sending
 
     def answer(self, query: dns.message.Message) -> dns.message.Message:
@@ -274,16 +268,6 @@ class Responder:
         else:
             message = response(query, Sections(dns.rcode.from_text(kind)))
         return Sending(write(message, limit), self.delay, elsewhere=kind == "WRONG_SOURCE")
-
-    def _fault_for(self, query: Query) -> Fault | None:
-        for fault in reversed(self.faults):
-            if fault.matches(query):
-                if fault.times is not None:
-                    fault.times -= 1
-                    if fault.times == 0:
-                        self.faults.remove(fault)
-                return fault
-        return None
 
     def _own_answer(self, respond: Respond, query: dns.message.Message) -> bytes | None:
         """

@@ -13,12 +13,11 @@ import random
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-import anyio
 import dns.exception
 import dns.flags
 import dns.message
@@ -26,6 +25,10 @@ import dns.name
 import dns.rrset
 
 from knet.errors import ConfigError
+from knet.testing.api.door import KubernetesAPI
+from knet.testing.api.responder import Responder as APIResponder
+from knet.testing.api.server import Place
+from knet.testing.controls import check_delay
 from knet.testing.responder import (
     Fault,
     FaultKind,
@@ -52,12 +55,12 @@ from knet.testing.zone import (
 __all__ = ["HeadlessService"]
 
 _NETWORKS = ("10.244.0.0/16", "fd00:244::/64")
-_LOOK_AGAIN = 0.002
 
 
 class HeadlessService:
     """
-    A headless Service in a box: a DNS server on loopback that answers as CoreDNS does.
+    A headless Service in a box: a DNS server on loopback that answers as CoreDNS does, and the API of
+    Kubernetes where it is asked for, `api`.
 
         >>> import dns.resolver
         >>> with HeadlessService("web.prod", pods=3) as service:
@@ -96,6 +99,7 @@ class HeadlessService:
     """
 
     _server: Server | None = None
+    _api: tuple[KubernetesAPI, APIResponder, Place] | None = None
 
     def __init__(
         self,
@@ -125,6 +129,7 @@ class HeadlessService:
         self._port = check_int(port, "port", 0, 65535)
         self._tcp = tcp
         zone = Zone(name, namespace, origin, ports=ports_from(ports), serial=int(time.time()))
+        self._seed = seed
         self._responder = Responder(zone, random.Random(seed), shuffle=shuffle)
         self.set_ttl(ttl)
         if isinstance(pods, int) and not isinstance(pods, bool):
@@ -151,6 +156,12 @@ class HeadlessService:
             raise RuntimeError(f"{self!r} runs already")
         self._server = Server(self._responder, host=self._host, port=self._port, tcp=self._tcp)
         self._port = self._server.port
+        if self._api is not None:
+            try:
+                self._api[2].open()
+            except BaseException:
+                self.close()
+                raise
         return self
 
     def close(self) -> None:
@@ -164,9 +175,14 @@ class HeadlessService:
         if server is not None:
             if server.is_own_thread:
                 raise RuntimeError("a headless service cannot be closed from its respond hook")
+            if self._api is not None:
+                self._api[2].close()
             self._server = None
             server.close()
         trouble, self._responder.trouble = self._responder.trouble, None
+        if self._api is not None:
+            responder = self._api[1]
+            trouble, responder.trouble = trouble or responder.trouble, None
         if trouble is not None:
             raise trouble
 
@@ -202,10 +218,12 @@ class HeadlessService:
         if server is not None:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             server.stop_soon()
+            if self._api is not None:
+                self._api[2].stop_soon()
 
     def __repr__(self) -> str:
         state = self.nameserver if self._server is not None else "closed"
-        ready = sum(pod.ready for pod in self.pods)
+        ready = sum(pod.is_listed for pod in self.pods)
         return f"<HeadlessService {self.name!r} {state} pods={len(self.pods)} ready={ready}>"
 
     # --- what it is
@@ -228,6 +246,27 @@ class HeadlessService:
         if not self._port:
             raise RuntimeError(f"the headless service {self.name!r} has no port before it started")
         return f"{'[::1]' if ':' in self._host else self._host}:{self._port}"
+
+    @property
+    def api(self) -> KubernetesAPI:
+        """
+        The API of Kubernetes, which tells the same pods as EndpointSlices, and its controls.
+
+        It is there from the first time it is asked for, in a thread of its own, and runs when the service does.
+
+        Raises:
+            OSError: There is no port for it.
+        """
+        with self._responder.lock:
+            if self._api is None:
+                zone, rng = self._responder.zone, random.Random(self._seed)
+                responder = APIResponder(self._addresses.families, zone, rng)
+                place = Place(responder, self._host)
+                if self._server is not None:
+                    place.open()
+                api = KubernetesAPI(responder, place, zone.namespace, zone.origin)
+                self._api = api, responder, place
+            return self._api[0]
 
     @property
     def pods(self) -> tuple[Pod, ...]:
@@ -342,6 +381,14 @@ class HeadlessService:
         """
         return self._alter(pod, ready=False)
 
+    def terminate(self, pod: Pod | str) -> Pod:
+        """
+        Delete one pod, and let it shut down until `remove`.
+
+        DNS has it no longer. In slices it is terminating, and serves if it was ready.
+        """
+        return self._alter(pod, terminating=True)
+
     def set_ttl(self, ttl: int) -> None:
         """
         Change the seconds in every answer to come.
@@ -402,8 +449,7 @@ class HeadlessService:
         Raises:
             ConfigError: There is no such kind, type or transport.
         """
-        with self._responder.lock:
-            self._responder.faults.append(Fault(kind, times, rdtype, transport))
+        self._responder.faults.add(Fault(kind, times, rdtype, transport))
 
     @contextmanager
     def failing(
@@ -417,24 +463,14 @@ class HeadlessService:
         """
         `fail` for the length of a ``with`` block; other faults stand as they are.
         """
-        fault = Fault(kind, times, rdtype, transport)
-        with self._responder.lock:
-            self._responder.faults.append(fault)
-        try:
+        with self._responder.faults.during(Fault(kind, times, rdtype, transport)):
             yield
-        finally:
-            # Used up, or healed meanwhile, it is no longer there.
-            with self._responder.lock, suppress(ValueError):
-                self._responder.faults.remove(fault)
 
     def delay(self, seconds: float) -> None:
         """
         Send every answer that many seconds late, made from what was true when it was asked.
         """
-        if not 0 <= seconds < 3600:
-            raise ConfigError(f"a delay must be 0 to 3600 seconds, got {seconds}")
-        with self._responder.lock:
-            self._responder.delay = float(seconds)
+        self._responder.delay = check_delay(seconds)
 
     def set_tcp(self, enabled: bool) -> None:
         """
@@ -450,9 +486,8 @@ class HeadlessService:
         """
         End every fault and delay, and take TCP connections again. `respond` stays.
         """
-        with self._responder.lock:
-            self._responder.faults.clear()
-            self._responder.delay = 0.0
+        self._responder.faults.clear()
+        self._responder.delay = 0.0
         if not self._tcp:
             self.set_tcp(True)
 
@@ -531,16 +566,13 @@ class HeadlessService:
         """
         The latest 10,000 queries, oldest first.
         """
-        with self._responder.lock:
-            return tuple(self._responder.log)
+        return self._responder.log.latest
 
     def forget_queries(self) -> None:
         """
         Begin to count from none.
         """
-        with self._responder.lock:
-            self._responder.log.clear()
-            self._responder.seen = 0
+        self._responder.log.forget()
 
     def wait_for_queries(self, n: int, timeout: float = 5.0) -> tuple[Query, ...]:
         """
@@ -554,10 +586,7 @@ class HeadlessService:
         Raises:
             TimeoutError: *timeout* seconds were not enough.
         """
-        responder = self._responder
-        with responder.lock:
-            responder.lock.wait_for(lambda: responder.seen >= n, timeout)
-        return self._queries_or_late(n, timeout)
+        return self._responder.log.wait(n, timeout)
 
     async def wait_for_queries_async(self, n: int, timeout: float = 5.0) -> tuple[Query, ...]:
         """
@@ -565,20 +594,9 @@ class HeadlessService:
 
         The timeout is real time, whatever clock the loop runs on.
         """
-        end = time.monotonic() + timeout
-        # Looking again costs less than a worker thread, which could not be cancelled.
-        while self._responder.seen < n and time.monotonic() < end:  # noqa: ASYNC110 - see above
-            await anyio.sleep(_LOOK_AGAIN)
-        return self._queries_or_late(n, timeout)
+        return await self._responder.log.wait_async(n, timeout)
 
     # --- inside
-
-    def _queries_or_late(self, n: int, timeout: float) -> tuple[Query, ...]:
-        with self._responder.lock:
-            seen = self._responder.seen
-            if seen < n:
-                raise TimeoutError(f"{self.name} got {seen} of {n} queries in {timeout} s")
-            return tuple(self._responder.log)
 
     def _put(self, **changes: Any) -> None:
         """
@@ -586,7 +604,10 @@ class HeadlessService:
         """
         with self._responder.lock:
             now = int(time.time())
-            self._responder.zone = replace(self._responder.zone, serial=now, **changes)
+            zone = replace(self._responder.zone, serial=now, **changes)
+            self._responder.zone = zone
+            if self._api is not None and "pods" in changes:
+                self._api[1].publish(zone)
 
     def _alter(self, pod: Pod | str, **changes: Any) -> Pod:
         with self._responder.lock:
@@ -623,7 +644,7 @@ def _ordinal(pod: Pod) -> int:
 
 
 def _is_unready(pod: Pod) -> bool:
-    return not pod.ready
+    return not pod.is_listed
 
 
 def _addresses_of(pods: Iterable[Pod]) -> set[str]:

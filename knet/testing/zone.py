@@ -110,9 +110,12 @@ class Pod:
             service gives the pod one per family of its own.
         hostname: The stable name of a StatefulSet's pod; `None` gives it the dashed name of
             each address, as a Deployment's pods have.
-        ready: Only ready pods are in DNS.
+        ready: It passes its readiness probe. Only ready pods are in DNS.
+        terminating: It was deleted and is shutting down, which takes it out of DNS; slices have it
+            until it is gone.
+        zone: Where it runs, as ``"eu-1a"``. Only slices show it.
         ports: The numbers of this pod's own named ports, where they differ from the service's:
-            several pods can then share one address. Only SRV shows them.
+            several pods can then share one address. Only SRV and slices show them.
 
     Raises:
         ConfigError: A value that no pod can have.
@@ -121,6 +124,8 @@ class Pod:
     addresses: tuple[str, ...]
     hostname: str | None
     ready: bool
+    terminating: bool
+    zone: str | None
     ports: Mapping[str, int] = field(hash=False)
 
     def __init__(
@@ -129,6 +134,8 @@ class Pod:
         *,
         hostname: str | None = None,
         ready: bool = True,
+        terminating: bool = False,
+        zone: str | None = None,
         ports: Mapping[str, int] | None = None,
     ) -> None:
         spelled: list[str] = []
@@ -144,12 +151,16 @@ class Pod:
             spelled.append(str(address))
         if hostname is not None:
             check_label(hostname, "pod's hostname")
+        if zone is not None and not isinstance(zone, str):
+            raise TypeError(f"a pod's zone must be a str, not {type(zone).__name__}")
         own = dict(ports or {})
         for number in own.values():
             check_int(number, "pod's port", 1, 65535)
         object.__setattr__(self, "addresses", tuple(spelled))
         object.__setattr__(self, "hostname", hostname)
         object.__setattr__(self, "ready", bool(ready))
+        object.__setattr__(self, "terminating", bool(terminating))
+        object.__setattr__(self, "zone", zone)
         object.__setattr__(self, "ports", MappingProxyType(own))
 
     @property
@@ -158,6 +169,13 @@ class Pod:
         The first address; ``""`` while the pod has none.
         """
         return self.addresses[0] if self.addresses else ""
+
+    @property
+    def is_listed(self) -> bool:
+        """
+        Whether DNS has it: ready, and not terminating.
+        """
+        return self.ready and not self.terminating
 
     @property
     def name(self) -> str:

@@ -1,9 +1,10 @@
 """
-`EndpointSlices`, against a small API server.
+`EndpointSlices`, against the API server of the headless Service in a box.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,19 +27,24 @@ from knet import (
 from knet.kubernetes import EndpointSlices
 from knet.kubernetes.access import from_kubeconfig, in_cluster
 from knet.surroundings import surrounded_by, surroundings_from
-
-from .api import Api, serving, slice_of
+from knet.testing import APIRequest, HeadlessService, Pod
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 
 QUICK = RefreshPolicy(retry=0.02, min_interval=0.02, max_retry=0.1, empty_hold=0.3)
 
 
+def web(*pods: str | Pod) -> HeadlessService:
+    return HeadlessService("web.prod", pods=pods)
+
+
 @asynccontextmanager
-async def watched(api: Api, service: str = "web.prod", **options: Any) -> AsyncIterator[Ring]:
-    source = EndpointSlices(api=api.url, **options.pop("source", {}))
+async def watched(
+    service: HeadlessService, name: str = "web.prod", **options: Any
+) -> AsyncIterator[Ring]:
+    source = EndpointSlices(api=service.api.url, **options.pop("source", {}))
     ring = Ring(
-        service, **{"port": 80, "resolver": source, "refresh": QUICK, "start_timeout": 5, **options}
+        name, **{"port": 80, "resolver": source, "refresh": QUICK, "start_timeout": 5, **options}
     )
     async with ring:
         yield ring
@@ -55,94 +61,122 @@ async def until(true: Callable[[], object]) -> None:
 
 
 async def test_what_the_api_tells_a_ring_knows() -> None:
-    async with serving() as api:
-        api.put(slice_of("web-a", "10.0.0.1", "10.0.0.2"))
-        async with watched(api) as ring:
+    with web("10.0.0.1", "10.0.0.2") as service:
+        async with watched(service) as ring:
             assert addresses(ring) == ["10.0.0.1", "10.0.0.2"]
             assert str(ring.snapshot.endpoints[0]) == "10.0.0.1:80"
-            api.put(slice_of("web-b", "10.0.0.3"))
+            service.add("10.0.0.3")
             await until(lambda: len(ring.snapshot) == 3)
-            unready = {"addresses": ["10.0.0.3"], "conditions": {"ready": False}}
-            api.put(slice_of("web-b", unready))
+            service.unready("10.0.0.3")
             await until(lambda: len(ring.snapshot) == 2)
-        (asked,) = api.requests
-        assert asked["labelSelector"] == "kubernetes.io/service-name=web"
-        assert asked["sendInitialEvents"] == "true"
+        (asked,) = service.api.requests
+        assert asked.params["labelSelector"] == "kubernetes.io/service-name=web"
+        assert asked.params["sendInitialEvents"] == "true"
 
 
 async def test_a_server_that_cannot_send_what_is_there_is_listed_in_pages() -> None:
-    async with serving() as api:
-        api.can_send = False
-        for n in range(10):
-            api.put(slice_of(f"web-{n}", f"10.0.0.{n}"))
-        async with watched(api) as ring:
+    # Each with a port of its own, and so in a slice of its own.
+    pods = [Pod(f"10.0.0.{n}", ports={"http": 8000 + n}) for n in range(1, 11)]
+    with web(*pods) as service:
+        service.api.fail("NO_INITIAL_EVENTS")
+        version = max(each["metadata"]["resourceVersion"] for each in service.api.slices)
+        async with watched(service) as ring:
             assert len(ring.snapshot) == 10
-            assert api.page == 3
-            api.delete("web-0")
+            assert [each.verb for each in service.api.requests[:4]] == ["watch", *["list"] * 3]
+            service.remove("10.0.0.1")
             await until(lambda: len(ring.snapshot) == 9)
-            assert api.requests[-1]["resourceVersion"] == "110"
+            assert service.api.requests[-1].params["resourceVersion"] == version
 
 
 async def test_a_pod_that_moves_from_slice_to_slice_is_kept() -> None:
-    async with serving() as api:
-        api.put(slice_of("web-a", "10.0.0.1", "10.0.0.2"))
-        async with watched(api) as ring:
-            api.put(slice_of("web-a", "10.0.0.1"))  # in neither for a moment
+    with web("10.0.0.1", "10.0.0.2") as service:
+        (told,) = service.api.slices
+
+        def say(kind: str, name: str, *endpoints: object) -> None:
+            thing = {**told, "metadata": {**told["metadata"], "name": name}}
+            service.api.send({"type": kind, "object": {**thing, "endpoints": list(endpoints)}})
+
+        async with watched(service) as ring:
+            stays, moves = told["endpoints"]
+            say("MODIFIED", told["metadata"]["name"], stays)  # in neither for a moment
             await anyio.sleep(0.2)
-            api.put(slice_of("web-b", "10.0.0.2"))
+            say("ADDED", "web-b", moves)
             await anyio.sleep(1.2)
             assert ring.snapshot.generation == 1
-            api.put(slice_of("web-b"))
+            say("MODIFIED", "web-b")
             await until(lambda: addresses(ring) == ["10.0.0.1"])
 
 
-@pytest.mark.parametrize("how", ["break", "too old"])
+@pytest.mark.parametrize("how", ["break", "end", "too old", "gone"])
 async def test_a_watch_that_ends_goes_on(how: str) -> None:
     """
     From the last version where it broke, and from the beginning where that is too old. Nothing is missed.
     """
-    async with serving() as api:
-        api.put(slice_of("web-a", "10.0.0.1"))
-        async with watched(api) as ring:
-            await until(lambda: len(api.requests) == 1)
-            (api.forget if how == "too old" else api.break_off)()
-            api.put(slice_of("web-b", "10.0.0.2"))
+    with web("10.0.0.1") as service:
+        api = service.api
+        async with watched(service) as ring:
+            await api.wait_for_requests_async(1)
             if how == "too old":
-                api.oldest = api.version
+                api.compact()
+            elif how == "gone":
+                api.fail("GONE", times=1)
+            (api.end_watches if how == "end" else api.break_watches)()
+            service.add("10.0.0.2")
             await until(lambda: len(ring.snapshot) == 2)
+            # What came before the end of the watch is known before the next one is opened.
+            await api.wait_for_requests_async(2)
+            assert "resourceVersion" in api.requests[1].params
+            if how in ("too old", "gone"):
+                await api.wait_for_requests_async(3)
+                assert "sendInitialEvents" in api.requests[2].params
+            else:
+                assert "sendInitialEvents" not in api.requests[1].params
             assert ring.state == "fresh"
-            assert "resourceVersion" in api.requests[1]
-            assert ("sendInitialEvents" in api.requests[-1]) == (how == "too old")
             assert ring.stats().failures == {}
 
 
 async def test_a_server_that_ends_every_watch_is_not_asked_in_a_hot_loop() -> None:
-    async with serving() as api:
-        api.put(slice_of("web-a", "10.0.0.1"))
-        api.ends_at_once = True
-        async with watched(api) as ring:
+    with web("10.0.0.1") as service:
+        (told,) = service.api.slices
+        end = {"resourceVersion": "7", "annotations": {"k8s.io/initial-events-end": "true"}}
+        lines = (
+            {"type": "ADDED", "object": told},
+            {"type": "BOOKMARK", "object": {"metadata": end}},
+        )
+        whole = "".join(f"{json.dumps(line)}\n" for line in lines)
+
+        def respond(request: APIRequest) -> tuple[int, str]:
+            return 200, whole if "sendInitialEvents" in request.params else ""
+
+        service.api.respond = respond
+        async with watched(service) as ring:
             await anyio.sleep(1.5)
-            assert len(api.requests) <= 4
+            assert 2 <= len(service.api.requests) <= 4
             assert ring.state == "fresh"
 
 
 async def test_bookmarks_move_the_version_on_and_say_that_it_lives() -> None:
-    async with serving() as api:
-        api.put(slice_of("web-a", "10.0.0.1"))
-        async with watched(api) as ring:
+    with web("10.0.0.1") as service:
+        api = service.api
+        async with watched(service) as ring:
             before = ring.stats().lookups
+            api.compact()  # all versions are too old, but for that of the bookmark
             api.bookmark()
             await until(lambda: ring.stats().lookups > before)
-            api.break_off()
-            await until(lambda: len(api.requests) == 2)
-            assert api.requests[1]["resourceVersion"] == str(api.version)
+            api.break_watches()
+            await api.wait_for_requests_async(2)
+            (told,) = api.slices
+            asked = api.requests[1].params
+            assert int(asked["resourceVersion"]) > int(told["metadata"]["resourceVersion"])
+            service.add("10.0.0.2")
+            await until(lambda: len(ring.snapshot) == 2)
+            assert len(api.requests) == 2
 
 
 async def test_the_end_of_all_pods_is_held_and_then_believed() -> None:
-    async with serving() as api:
-        api.put(slice_of("web-a", "10.0.0.1"))
-        async with watched(api) as ring:
-            api.put(slice_of("web-a"))
+    with web("10.0.0.1") as service:
+        async with watched(service) as ring:
+            service.scale(0)
             assert await ring.wait_for("stale", "empty") == "stale"
             assert addresses(ring) == ["10.0.0.1"]
             assert await ring.wait_for("empty") == "empty"
@@ -165,23 +199,22 @@ async def test_the_end_of_all_pods_is_held_and_then_believed() -> None:
 async def test_a_refusal_says_what_to_do(
     status: int, body: str, error: type[Exception], what: str
 ) -> None:
-    async with serving() as api:
-        api.status, api.body = status, body
+    with web("10.0.0.1") as service:
+        service.api.respond = lambda _: (status, body)
         with pytest.raises(error, match=what):
-            async with watched(api, start_timeout=0.3):
+            async with watched(service, start_timeout=0.3):
                 pass
 
 
 async def test_a_server_that_is_away_is_found_again() -> None:
-    async with serving() as api:
-        api.put(slice_of("web-a", "10.0.0.1"))
-        async with watched(api) as ring:
-            api.status = 503
-            api.break_off()
+    with web("10.0.0.1") as service:
+        async with watched(service) as ring:
+            service.api.fail("UNAVAILABLE")
+            service.api.break_watches()
             assert await ring.wait_for("stale") == "stale"
             assert addresses(ring) == ["10.0.0.1"]
-            api.status = 0
-            api.put(slice_of("web-a", "10.0.0.2"))
+            service.api.heal()
+            service.replace("10.0.0.1", "10.0.0.2")
             await until(lambda: addresses(ring) == ["10.0.0.2"])
             assert ring.state == "fresh"
 
@@ -200,68 +233,69 @@ async def test_nobody_at_the_address_is_unreachable() -> None:
 async def test_a_token_is_read_again_where_it_was_renewed(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("old")
-    async with serving() as api:
-        api.token = "old"
-        api.put(slice_of("web-a", "10.0.0.1"))
-        async with watched(api, source={"token": file}) as ring:
-            api.token = "new"
+    token = "old"
+    with web("10.0.0.1") as service:
+        service.api.respond = lambda request: None if request.token == token else 401
+        async with watched(service, source={"token": file}) as ring:
+            token = "new"
             file.write_text("new\n")
-            api.break_off()
-            api.put(slice_of("web-a", "10.0.0.2"))
+            service.api.break_watches()
+            service.replace("10.0.0.1", "10.0.0.2")
             await until(lambda: addresses(ring)[-1:] == ["10.0.0.2"])
-            assert api.tokens[0] == "old"
-            assert api.tokens[-1] == "new"
+            await service.api.wait_for_requests_async(2)
+            assert service.api.requests[0].token == "old"
+            assert service.api.requests[-1].token == "new"
 
 
 async def test_too_many_requests_wait_as_long_as_they_are_told() -> None:
-    async with serving() as api:
-        api.put(slice_of("web-a", "10.0.0.1"))
-        api.status, api.headers = 429, [("retry-after", "0")]
+    with web("10.0.0.1") as service:
+        service.api.fail("TOO_MANY_REQUESTS", times=2, retry_after=0)
+        async with watched(service) as ring:
+            assert addresses(ring) == ["10.0.0.1"]
+            assert len(service.api.requests) >= 3
+            assert ring.stats().failures == {}
 
-        async def heal() -> None:
-            await until(lambda: len(api.requests) >= 2)
-            api.status = 0
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(heal)
-            async with watched(api) as ring:
-                assert addresses(ring) == ["10.0.0.1"]
+async def test_what_is_no_json_is_said_to_be_none() -> None:
+    with web("10.0.0.1") as service:
+        service.api.fail("GARBAGE")
+        with pytest.raises(ResolveError, match="did not answer in JSON"):
+            async with watched(service, start_timeout=0.3):
+                pass
+
+
+async def test_a_line_of_an_error_is_a_failure_and_the_ring_keeps_its_pods() -> None:
+    with web("10.0.0.1") as service:
+        async with watched(service) as ring:
+            service.api.send({"type": "ERROR", "object": {"code": 500, "message": "oops"}})
+            assert await ring.wait_for("stale") == "stale"
+            assert addresses(ring) == ["10.0.0.1"]
+            assert ring.stats().failures == {"servfail": 1}
+            assert await ring.wait_for("fresh") == "fresh"
 
 
 async def test_where_nothing_says_what_the_clusters_domain_is() -> None:
     """
     Names by hostname cannot be made up; all others need no domain.
     """
-    async with serving() as api:
-        api.put(slice_of("web-a", {"addresses": ["10.0.0.1"], "hostname": "web-0"}))
-        with surrounded_by(surroundings_from("")):
-            with pytest.raises(ConfigError, match=r"cluster's domain is: write \"web\.prod\.svc\."):
-                await watched(api, port="http").__aenter__()
-            async with watched(api, port=80) as ring:
-                assert addresses(ring) == ["10.0.0.1"]
+    with web(Pod("10.0.0.1", hostname="web-0")) as service, surrounded_by(surroundings_from("")):
+        with pytest.raises(ConfigError, match=r"cluster's domain is: write \"web\.prod\.svc\."):
+            await watched(service, port="http").__aenter__()
+        async with watched(service, port=80) as ring:
+            assert addresses(ring) == ["10.0.0.1"]
 
 
 @pytest.mark.parametrize(
-    ("put", "port", "why"),
+    ("name", "port", "why"),
     [
-        ([], 80, "there is no EndpointSlice of it: either there is no such Service"),
-        (
-            [slice_of("web-a", "10.0.0.1")],
-            "htp",
-            r"no port of it has that name; there are http/tcp",
-        ),
-        (
-            [slice_of("web-a", {"addresses": ["10.0.0.1"], "conditions": {"ready": False}})],
-            80,
-            "none of its 1 pods is ready",
-        ),
+        ("other.prod", 80, "there is no EndpointSlice of it: either there is no such Service"),
+        ("web.prod", "htp", r"no port of it has that name; there are http/tcp"),
+        ("web.prod", 80, "none of its 1 pods is ready"),
     ],
 )
-async def test_where_there_is_nobody_what_is_known_is_told(put: Any, port: Any, why: str) -> None:
-    async with serving() as api:
-        for each in put:
-            api.put(each)
-        async with watched(api, port=port, require_endpoints=False) as ring:
+async def test_where_there_is_nobody_what_is_known_is_told(name: str, port: Any, why: str) -> None:
+    with web(Pod("10.0.0.1", ready=port != 80)) as service:
+        async with watched(service, name, port=port, require_endpoints=False) as ring:
             assert ring.state == "empty"
             assert why in str(ring.stats().last_error)
             with pytest.raises(knet.NoEndpoints, match=why):
@@ -272,36 +306,33 @@ async def test_rings_of_one_service_have_one_watch() -> None:
     """
     Whatever they ask for of it; the last one that is closed ends it.
     """
-    async with serving() as api:
-        api.put(slice_of("web-a", "10.0.0.1", "10.0.0.2"))
-        async with watched(api) as first:
-            async with watched(api) as second, watched(api, port="http") as third:
-                api.put(slice_of("web-b", "10.0.0.3"))
+    with web("10.0.0.1", "10.0.0.2") as service:
+        async with watched(service) as first:
+            async with watched(service) as second, watched(service, port="http") as third:
+                service.add("10.0.0.3")
                 await until(lambda: {len(r.snapshot) for r in (first, second, third)} == {3})
                 assert second.snapshot.endpoints[0] is first.snapshot.endpoints[0]
                 assert third.snapshot.endpoints[0].port == 8080
-            assert len(api.requests) == 1
-            api.put(slice_of("web-c", "10.0.0.4"))
+            assert (len(service.api.requests), service.api.watches) == (1, 1)
+            service.add("10.0.0.4")
             await until(lambda: len(first.snapshot) == 4)
-        async with watched(api, "other.prod"):
+        async with watched(service, "other.prod", require_endpoints=False):
             pass
-        async with watched(api) as again:
+        async with watched(service) as again:
             assert len(again.snapshot) == 4
-        assert len(api.requests) == 3
+        assert len(service.api.requests) == 3
 
 
 async def test_names_are_those_of_dns() -> None:
-    zoned = {"addresses": ["10.0.0.1"], "hostname": "web-0", "zone": "a"}
-    async with serving() as api:
-        api.put(slice_of("web-a", zoned))
+    with web(Pod("10.0.0.1", hostname="web-0", zone="a")) as service:
         with surrounded_by(surroundings_from("search prod.svc.k.test svc.k.test k.test")):
-            for service in ("web", "web.prod", "web.prod.svc", "web.prod.svc.cluster.local"):
-                async with watched(api, service, port="http") as ring:
-                    zone = "cluster.local" if service.endswith("local") else "k.test"
-                    name = f"web-0.web.prod.svc.{zone}"
-                    assert ring.snapshot.endpoints == (Endpoint(name, "10.0.0.1", 8080),)
+            for name in ("web", "web.prod", "web.prod.svc", "web.prod.svc.cluster.local"):
+                async with watched(service, name, port="http") as ring:
+                    zone = "cluster.local" if name.endswith("local") else "k.test"
+                    whole = f"web-0.web.prod.svc.{zone}"
+                    assert ring.snapshot.endpoints == (Endpoint(whole, "10.0.0.1", 8080),)
                     assert ring.snapshot.zones == {"a"}
-        async with watched(api, port="http", source={"domain": "c.test"}) as ring:
+        async with watched(service, port="http", source={"domain": "c.test"}) as ring:
             assert ring.snapshot.endpoints[0].name == "web-0.web.prod.svc.c.test"
 
 

@@ -251,6 +251,7 @@ def test_one(headless_service):
     one, two = headless_service("one.prod", pods=1), headless_service(pods=2)
     assert (one.name, len(two.pods)) == ("one.prod.svc.cluster.local", 2)
     assert one.nameserver != two.nameserver
+    assert one.api.url != two.api.url
     two.close()
 
 def test_two():
