@@ -393,7 +393,7 @@ async def test_a_refresh_asks_whoever_is_asked() -> None:
 @pytest.mark.parametrize("after", [0.0, 0.001, 1.0, 2.0, 2.001, 5.0, 8.0])
 async def test_it_ends_whenever_it_is_cancelled(after: float) -> None:
     """
-    Nothing is left: `conftest.py` looks for tasks and threads.
+    Nobody is asked, and nobody is listened to, any more.
     """
     first, second = FakeWatcher(), FakeResolver(A)
     first.after = lambda: anyio.sleep(1.5)
