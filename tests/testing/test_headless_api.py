@@ -398,6 +398,25 @@ def test_a_function_can_answer_instead() -> None:
             service.api.respond = 7  # type: ignore[assignment]
 
 
+def test_a_function_may_use_the_controls() -> None:
+    with HeadlessService("web.prod", pods=["10.0.0.1"]) as service:
+
+        def heals(request: APIRequest) -> None:
+            service.scale(2)
+            service.api.heal()
+
+        service.api.respond = heals
+        assert len(in_slices(service)) == 2
+
+
+def test_watches_that_end_at_once_can_be_many_on_one_connection() -> None:
+    with HeadlessService("web.prod") as service:
+        service.api.compact()
+        watch = f"GET {BASE}?watch=1&resourceVersion=1 HTTP/1.1\r\n\r\n".encode()
+        received = raw(service, watch * 500 + b"nonsense\r\n\r\n")
+        assert received.count(b'"code":410') == 500
+
+
 def test_what_a_function_raises_is_raised_at_the_end() -> None:
     service = HeadlessService("web.prod").start()
     caught: list[str] = []
