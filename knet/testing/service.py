@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import dns.exception
 import dns.flags
@@ -55,6 +55,16 @@ from knet.testing.zone import (
 __all__ = ["HeadlessService"]
 
 _NETWORKS = ("10.244.0.0/16", "fd00:244::/64")
+
+
+class _API(NamedTuple):
+    """
+    The API, once it was asked for.
+    """
+
+    door: KubernetesAPI
+    responder: APIResponder
+    place: Place
 
 
 class HeadlessService:
@@ -99,7 +109,7 @@ class HeadlessService:
     """
 
     _server: Server | None = None
-    _api: tuple[KubernetesAPI, APIResponder, Place] | None = None
+    _api: _API | None = None
 
     def __init__(
         self,
@@ -158,7 +168,7 @@ class HeadlessService:
         self._port = self._server.port
         if self._api is not None:
             try:
-                self._api[2].open()
+                self._api.place.open()
             except BaseException:
                 self.close()
                 raise
@@ -176,12 +186,12 @@ class HeadlessService:
             if server.is_own_thread:
                 raise RuntimeError("a headless service cannot be closed from its respond hook")
             if self._api is not None:
-                self._api[2].close()
+                self._api.place.close()
             self._server = None
             server.close()
         trouble, self._responder.trouble = self._responder.trouble, None
         if self._api is not None:
-            responder = self._api[1]
+            responder = self._api.responder
             trouble, responder.trouble = trouble or responder.trouble, None
         if trouble is not None:
             raise trouble
@@ -219,7 +229,7 @@ class HeadlessService:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             server.stop_soon()
             if self._api is not None:
-                self._api[2].stop_soon()
+                self._api.place.stop_soon()
 
     def __repr__(self) -> str:
         state = self.nameserver if self._server is not None else "closed"
@@ -265,8 +275,8 @@ class HeadlessService:
                 if self._server is not None:
                     place.open()
                 api = KubernetesAPI(responder, place, zone.namespace, zone.origin)
-                self._api = api, responder, place
-            return self._api[0]
+                self._api = _API(api, responder, place)
+            return self._api.door
 
     @property
     def pods(self) -> tuple[Pod, ...]:
@@ -607,7 +617,7 @@ class HeadlessService:
             zone = replace(self._responder.zone, serial=now, **changes)
             self._responder.zone = zone
             if self._api is not None and "pods" in changes:
-                self._api[1].publish(zone)
+                self._api.responder.publish(zone)
 
     def _alter(self, pod: Pod | str, **changes: Any) -> Pod:
         with self._responder.lock:

@@ -10,6 +10,7 @@ import gc
 import json
 import socket
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -358,6 +359,50 @@ def test_bookmarks_go_to_who_takes_them() -> None:
         assert next(other)["type"] == "MODIFIED"
 
 
+def test_bookmarks_come_by_themselves_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("knet.testing.api.server._BOOKMARKS", 0.01)
+    with (
+        HeadlessService("web.prod") as service,
+        watching(service, allowWatchBookmarks="1") as events,
+    ):
+        assert [next(events)["type"] for _ in range(3)] == ["BOOKMARK"] * 3
+
+
+def test_a_list_can_be_had_from_before_a_slice_was_there() -> None:
+    with HeadlessService("web.prod", pods=100) as service:
+        version = get(service).json()["metadata"]["resourceVersion"]
+        service.add()
+        assert len(items(service)) == 2
+        (one,) = items(service, resourceVersion=version, resourceVersionMatch="Exact")
+        assert len(one["endpoints"]) == 100
+
+
+def test_who_leaves_before_a_late_answer_has_no_watch() -> None:
+    with HeadlessService("web.prod") as service:
+        service.api.delay(0.05)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(
+                f"{service.api.url}{BASE}?watch=1", timeout=0.01, trust_env=False, verify=False
+            )
+        assert service.api.watches == 1
+        for _ in range(1000):
+            if service.api.watches == 0:
+                break
+            time.sleep(0.005)
+        assert service.api.watches == 0
+
+
+def test_who_sends_on_and_on_while_a_watch_is_open_is_dropped() -> None:
+    with HeadlessService("web.prod") as service:
+        port = int(service.api.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            client.sendall(f"GET {BASE}?watch=1 HTTP/1.1\r\n\r\n".encode())
+            service.api.wait_for_requests(1)
+            with pytest.raises(OSError):
+                for _ in range(1000):
+                    client.sendall(b"x" * 65536)
+
+
 def test_lines_of_ones_own_are_sent_as_they_are() -> None:
     with HeadlessService("web.prod") as service, watching(service) as events:
         service.api.send({"type": "ERROR", "object": {"code": 500}})
@@ -378,7 +423,7 @@ def test_a_function_can_answer_instead() -> None:
             if request.token == "new":
                 return None
             if request.token == "old":
-                return 418, {"a": 1}
+                return 499, {"a": 1}
             return (200, "text") if request.token else 401
 
         def code_of(token: str) -> tuple[int, str]:
@@ -390,12 +435,31 @@ def test_a_function_can_answer_instead() -> None:
         assert service.api.respond is respond
         assert code_of("new")[0] == 200
         assert json.loads(code_of("")[1])["reason"] == "Unauthorized"
-        assert code_of("old") == (418, '{"a":1}')
+        assert code_of("old") == (499, '{"a":1}')
         assert code_of("x") == (200, "text")
         service.api.respond = None
         assert code_of("")[0] == 200
         with pytest.raises(TypeError, match="respond must be callable"):
             service.api.respond = 7  # type: ignore[assignment]
+
+
+def test_a_function_may_use_the_controls() -> None:
+    with HeadlessService("web.prod", pods=["10.0.0.1"]) as service:
+
+        def heals(request: APIRequest) -> None:
+            service.scale(2)
+            service.api.heal()
+
+        service.api.respond = heals
+        assert len(in_slices(service)) == 2
+
+
+def test_watches_that_end_at_once_can_be_many_on_one_connection() -> None:
+    with HeadlessService("web.prod") as service:
+        service.api.compact()
+        watch = f"GET {BASE}?watch=1&resourceVersion=1 HTTP/1.1\r\n\r\n".encode()
+        received = raw(service, watch * 500 + b"nonsense\r\n\r\n")
+        assert received.count(b'"code":410') == 500
 
 
 def test_what_a_function_raises_is_raised_at_the_end() -> None:

@@ -47,7 +47,7 @@ class KubernetesAPI:
 
     It lists in pages and watches, for any client, by plain HTTP, and asks nobody who he is. There is nothing in it but
     the slices of this Service: another service, or namespace, is an empty list. Pods may have loopback addresses, which
-    a real server refuses.
+    a real server refuses. Clients know pods by their address, so that pods which share one are one to them.
 
     Args:
         responder: What the controls change.
@@ -166,7 +166,8 @@ class KubernetesAPI:
         """
         self._responder.faults.clear()
         self._responder.delay = 0.0
-        self.start()
+        if not self._place.takes:
+            self.start()
         self._responder.wake()
 
     def compact(self) -> None:

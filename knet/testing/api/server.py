@@ -114,6 +114,13 @@ class Place:
         return f"http://{shown_address(self._host, self._port)}"
 
     @property
+    def takes(self) -> bool:
+        """
+        Whether it takes connections, now or when it runs.
+        """
+        return self._takes
+
+    @property
     def is_open(self) -> bool:
         """
         Whether it runs and takes connections.
@@ -204,7 +211,8 @@ class _Requests(Connection):
                 self.write(LAST_CHUNK)
                 self._leave()
                 self._is_busy = False
-                self._next()
+                # Not at once: what comes next may be one more watch that ends like this.
+                asyncio.get_running_loop().call_soon(self._next)
                 return
             if line == "break":
                 self.write(BROKEN_CHUNK)
