@@ -85,7 +85,8 @@ INSIDE = {
     "knet.kubernetes": ["slices", "access", "reflector", "source"],
     "knet.integrations": [
         *("retries", "transport", "httpx2", "httpx", "aiohttp", "grpc"),
-        *("forwarding", "forwarder", "asgi"),
+        *("forwarding", "tallies", "forwarder", "asgi"),
+        *("readings", "prometheus", "opentelemetry"),
     ],
     "knet.ring": [
         *("words", "standing", "sharing", "watching", "life", "detour", "serving", "owning"),

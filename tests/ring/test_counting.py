@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from knet import EjectionPolicy, Endpoint, NoEndpoints, Pool, RefreshPolicy, Ring, may_repeat
+from knet import EjectionPolicy, Endpoint, Kept, NoEndpoints, Pool, RefreshPolicy, Ring, may_repeat
 from knet.hashring import HashRing, Maglev, Rendezvous
 from knet.snapshot import Change, Snapshot, moved_about
 from tests.fakes import A, B, C, FakeResolver, endpoints
@@ -103,13 +103,14 @@ async def test_a_cancelled_attempt_is_no_error() -> None:
 
 
 async def test_an_answer_that_breaks_later_is_one_error() -> None:
+    kept: list[Kept] = []
     async with ring_of(A, B) as ring:
         tries = ring.attempts("user-42")
         async with tries:
-            kept = tries.keep()
+            kept.append(tries.keep())
         assert ring.stats().errors == {}
-        kept.end(ConnectionResetError())
-        kept.end(ConnectionResetError())
+        kept[0].end(ConnectionResetError())
+        kept[0].end(ConnectionResetError())
         assert ring.stats().errors == {"broken": 1}
 
 
