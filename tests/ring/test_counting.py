@@ -5,13 +5,24 @@ What `stats()` counts of requests and of keys.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from typing import Any
 
 import anyio
 import pytest
 
-from knet import EjectionPolicy, Endpoint, Kept, NoEndpoints, Pool, RefreshPolicy, Ring, may_repeat
+from knet import (
+    EjectionPolicy,
+    Endpoint,
+    Kept,
+    NoEndpoints,
+    Pool,
+    RefreshPolicy,
+    Ring,
+    ServerFailure,
+    may_repeat,
+)
 from knet.hashring import HashRing, Maglev, Rendezvous
 from knet.snapshot import Change, Snapshot, moved_about
 from tests.fakes import A, B, C, FakeResolver, endpoints
@@ -196,3 +207,25 @@ def test_equal_pods_are_the_same_whatever_objects_they_are() -> None:
     assert moved_about(Snapshot(HashRing(pods)), Snapshot(HashRing(copies))) == 0
     nobody = Snapshot(HashRing[Endpoint](()))
     assert math.isclose(moved_about(nobody, Snapshot(HashRing(pods))), 1)
+
+
+async def test_records_of_the_log_carry_fields(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    For whoever writes logs as JSON: the ring, its new state, and the endpoint.
+    """
+    resolver = FakeResolver(A, B)
+    caplog.set_level(logging.INFO, "knet")
+    async with Ring("web.prod", port=80, resolver=resolver, refresh=STEADY) as ring:
+        ring.eject(A)
+        resolver.outcome = ServerFailure("SERVFAIL")
+        await ring.wait_for("stale")
+    wanted: list[dict[str, object]] = [
+        {"knet_state": "fresh"},
+        {"knet_endpoint": "a"},
+        {"knet_state": "stale"},
+    ]
+    told = [
+        {name: value for name, value in vars(record).items() if name.startswith("knet_")}
+        for record in caplog.records
+    ]
+    assert told == [{"knet_service": "web.prod", "knet_port": 80, **each} for each in wanted]
