@@ -118,10 +118,10 @@ def views_of(given: Iterable[tuple[Given, bool]]) -> list[View]:
     for each, by_endpoint in given:
         for name, ring in _rings_in(each):
             key = ring.service, _port(ring)
-            number = 1
-            while name is None and (*key, str(number)) in taken:
+            number, told = 1, name or "1"
+            while (*key, told) in taken:
                 number += 1
-            told = str(number) if name is None else name
+                told = str(number) if name is None else f"{name}-{number}"
             taken.add((*key, told))
             views.append(View(ring, told, ring.stats(), _snapshot_of(ring), by_endpoint))
     return views

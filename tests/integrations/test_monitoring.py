@@ -212,9 +212,9 @@ class Asked:
 
 
 @asynccontextmanager
-async def scraping(collector: RingCollector, folder: Path) -> AsyncIterator[Asked]:
+async def scraping(collector: RingCollector, folder: Path, **target: Any) -> AsyncIterator[Asked]:
     """
-    Run a Prometheus that scrapes what *collector* tells, with the rules.
+    Run a Prometheus that scrapes what *collector* tells, with the rules; *target*: more of how.
     """
     if PROMETHEUS is None:
         pytest.skip("prometheus is not installed")
@@ -222,12 +222,15 @@ async def scraping(collector: RingCollector, folder: Path) -> AsyncIterator[Aske
     registry.register(collector)
     server, thread = start_http_server(0, "127.0.0.1", registry)
     try:
-        target = f"127.0.0.1:{server.server_port}"
+        targets = {
+            "targets": [f"127.0.0.1:{server.server_port}"],
+            "labels": target.pop("labels", {}),
+        }
         port = free_port()
         config = {
             "global": {"scrape_interval": "100ms", "evaluation_interval": "100ms"},
             "rule_files": [str(ALERTS)],
-            "scrape_configs": [{"job_name": "app", "static_configs": [{"targets": [target]}]}],
+            "scrape_configs": [{"job_name": "app", "static_configs": [targets], **target}],
         }
         (folder / "prometheus.yml").write_text(json.dumps(config), "utf-8")
         command = [
@@ -252,6 +255,7 @@ async def scraping(collector: RingCollector, folder: Path) -> AsyncIterator[Aske
         thread.join()
 
 
+@pytest.mark.sampled(2)
 async def test_a_real_prometheus_follows_a_ring(tmp_path: Path) -> None:
     """
     A pod dies under requests, leaves and another one joins; then nobody is there, and an alert is pending.
@@ -300,6 +304,7 @@ async def test_a_real_prometheus_follows_a_ring(tmp_path: Path) -> None:
             assert await prometheus.query('ALERTS{alertname="KnetRingStale"}') == []
 
 
+@pytest.mark.sampled(2)
 async def test_a_real_prometheus_sees_two_opinions(tmp_path: Path) -> None:
     """
     Digests are compared as numbers, which hold all of their 52 bits.
@@ -320,3 +325,17 @@ async def test_a_real_prometheus_sees_two_opinions(tmp_path: Path) -> None:
             await prometheus.until("count(knet_ring_digest)", 3)
             await prometheus.until(opinions, 2)
             assert len(await prometheus.query(disagree)) == 1
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize(("honors", "label"), [(False, "exported_service"), (True, "service")])
+async def test_a_label_of_the_target_goes_before_ours(
+    tmp_path: Path, honors: bool, label: str
+) -> None:
+    """
+    As of a ServiceMonitor, unless ours are honoured.
+    """
+    async with Ring.static(["10.0.0.1"], service="web.prod") as ring:
+        target: dict[str, Any] = {"labels": {"service": "shop"}, "honor_labels": honors}
+        async with scraping(RingCollector(ring), tmp_path, **target) as prometheus:
+            await prometheus.until(f'knet_ring_endpoints{{{label}="web.prod"}}', 1)

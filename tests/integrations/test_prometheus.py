@@ -21,14 +21,17 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import knet
-from knet import ConfigError, Endpoint, RefreshPolicy, Ring, ServerFailure, blocking
+from knet import ConfigError, EjectionPolicy, Endpoint, RefreshPolicy, Ring, ServerFailure, blocking
 from knet.hashring import Rendezvous
 from knet.integrations.asgi import OwnerMiddleware
+from knet.integrations.httpx2 import RingTransport
 from knet.integrations.prometheus import RingCollector
 from knet.integrations.readings import KINDS, METRICS, AnyRing, Found
 from knet.routing.errors import KINDS as ALL_KINDS
 from tests.fakes import A, B, C, FakeResolver
 from tests.waiting import until_state
+
+from .pods import pods
 
 pytestmark = pytest.mark.anyio
 
@@ -227,6 +230,49 @@ async def test_two_rings_of_one_service_do_not_clash() -> None:
             for sample in family.samples
         ]
         assert len(samples) == len(set(samples))
+
+
+async def test_two_rings_of_one_name_do_not_clash() -> None:
+    """
+    Prometheus would take one of them and drop the other.
+    """
+    async with ring_of(A) as one, ring_of(A, B) as two, ring_of(A, B, C) as three:
+        told = Scraper(RingCollector(one, {"1": two}, {"1": three}))
+        endpoints = told.values("knet_ring_endpoints", "ring")
+        assert endpoints == {"1": 1, "1-2": 2, "1-3": 3}
+
+
+async def test_what_a_client_meets_is_counted_by_its_kind() -> None:
+    """
+    httpx2 by way of a ring: a pod that resets, one that is gone, and an answer that breaks off in its middle.
+    """
+    async with pods(3) as there:
+        resolver = FakeResolver(*(pod.endpoint for pod in there))
+        async with ring_of(resolver=resolver, ejection=EjectionPolicy(max_share=0)) as ring:
+            told = Scraper(RingCollector(ring))
+            first = ring.snapshot.get_n("user-42", 3)
+            there.sort(key=lambda pod: first.index(pod.endpoint))
+            mounts: Any = RingTransport(ring).mounts()
+            async with httpx2.AsyncClient(mounts=mounts, trust_env=False) as client:
+
+                async def get() -> None:
+                    request: Any = {"extensions": {"knet_key": "user-42"}}
+                    await client.get("http://web.prod/", **request)
+
+                there[0].fault = "reset"
+                await get()
+                assert told.value("knet_ring_failovers_total", kind="broken") == 1
+                await there[0].refuse()
+                await get()
+                assert told.value("knet_ring_failovers_total", kind="refused") == 1
+                there[1].fault = "half"
+                with pytest.raises(httpx2.RemoteProtocolError):
+                    await get()
+            errors = told.values("knet_ring_attempt_errors_total", "kind")
+            assert {kind: n for kind, n in errors.items() if n} == {"broken": 2, "refused": 2}
+            assert told.value("knet_ring_failovers_total", kind="broken") == 1
+            assert told.value("knet_ring_failovers_total", kind="refused") == 2
+            assert told.value("knet_ring_attempts_total") == 6
 
 
 async def test_counters_are_the_rings_own() -> None:
