@@ -185,12 +185,19 @@ def _lookups(view: View) -> Iterator[Reading]:
         yield {"outcome": kind}, count
 
 
-def _errors(view: View) -> Iterator[Reading]:
-    yield from (({"kind": kind}, view.stats.errors.get(kind, 0)) for kind in KINDS)
+def _by_kind(
+    read: Callable[[RingStats], Mapping[str, int]],
+) -> Callable[[View], Iterable[Reading]]:
+    """
+    Make what reads a count for each kind of error.
+    """
 
+    def reading(view: View) -> Iterator[Reading]:
+        counts = read(view.stats)
+        for kind in KINDS:
+            yield {"kind": kind}, counts.get(kind, 0)
 
-def _failovers(view: View) -> Iterator[Reading]:
-    yield from (({"kind": kind}, view.stats.failovers.get(kind, 0)) for kind in KINDS)
+    return reading
 
 
 def _digest(view: View) -> Iterator[Reading]:
@@ -282,12 +289,8 @@ METRICS = (
         _digest,
     ),
     Metric(
-        *(
-            "ring.gap",
-            "states",
-            "",
-            "1 for the reason why pods may be missing from the last answer.",
-        ),
+        *("ring.gap", "states", ""),
+        "1 for the reason why pods may be missing from the last answer.",
         *(_gaps, ("gap",)),
     ),
     Metric(
@@ -305,12 +308,8 @@ METRICS = (
         *(_lookups, ("outcome",)),
     ),
     Metric(
-        *(
-            "ring.failed_lookups_in_a_row",
-            "gauge",
-            "{lookup}",
-            "How many of the last lookups failed.",
-        ),
+        *("ring.failed_lookups_in_a_row", "gauge", "{lookup}"),
+        "How many of the last lookups failed.",
         _one(lambda stats: stats.consecutive_failures),
     ),
     Metric(
@@ -336,12 +335,12 @@ METRICS = (
     ),
     Metric(
         *("ring.attempt_errors", "counter", "{attempt}", "Attempts that failed, by kind of error."),
-        *(_errors, ("kind",)),
+        *(_by_kind(lambda stats: stats.errors), ("kind",)),
     ),
     Metric(
         *("ring.failovers", "counter", "{attempt}"),
         "Attempts after which another pod was to be asked, by kind of error.",
-        *(_failovers, ("kind",)),
+        *(_by_kind(lambda stats: stats.failovers), ("kind",)),
     ),
     Metric(
         *("ring.ejections", "counter", "{ejection}", "How many times an endpoint was ejected."),
