@@ -281,7 +281,28 @@ class Ring:
         """
         return self._running()[1].ejected
 
+    @property
+    def in_flight(self) -> Mapping[Endpoint, int]:
+        """
+        As `knet.Ring.in_flight`; opens nothing.
+        """
+        return self._ring.in_flight
+
     # --- what it knows
+
+    @property
+    def service(self) -> str:
+        """
+        As `knet.Ring.service`.
+        """
+        return self._ring.service
+
+    @property
+    def port(self) -> int | str | None:
+        """
+        As `knet.Ring.port`.
+        """
+        return self._ring.port
 
     @property
     def me(self) -> Endpoint | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
 from typing import Any, final
 
 from knet.endpoint import Endpoint
@@ -19,10 +20,14 @@ from knet.hashring.hash_ring import shift_of
 from knet.hashring.placement import key_list
 from knet.pods import by_name, differing, find
 
-__all__ = ["Change", "KeySpace", "Snapshot"]
+__all__ = ["Change", "KeySpace", "Snapshot", "moved_about"]
 
 # Placements without a table are compared at this many hashes, spread evenly: off by 1 % or so.
 _SAMPLES = 4096
+# Where every change is counted, tables too, at so many slots.
+_FEW_SAMPLES = 1024
+
+_weight = operator.attrgetter("weight")
 
 
 @final
@@ -370,6 +375,33 @@ class KeySpace:
     def __repr__(self) -> str:
         whom = "nobody" if self.endpoint is None else self.endpoint.name
         return f"<KeySpace of {whom} share={self.share:.4f}>"
+
+
+def moved_about(before: Snapshot, after: Snapshot) -> float:
+    """
+    Return what part of all keys moves from one snapshot to the next, from 0 to 1: about `Change.moved`.
+
+    Every ring counts it at every change, so it takes 0.1 ms. Tables are compared at about 1,024 slots. Where there are
+    none it is what moves if no key moves without cause: what the weights of those who stay lack of all.
+    """
+    old, new = owners(before.placement), owners(after.placement)
+    if old and new and len(old) == len(new):
+        step = max(1, len(old) // _FEW_SAMPLES)
+        old, new = old[::step], new[::step]
+        moved, equal = 0, dict[int, bool]()
+        for a, b in compress(zip(old, new, strict=True), map(operator.is_not, old, new)):
+            # Those of one name are compared once: it takes longer than all the rest.
+            if a.name == b.name and id(b) not in equal:
+                equal[id(b)] = a == b
+            moved += a.name != b.name or not equal[id(b)]
+        return moved / len(old)
+    removed, added = differing(before.endpoints, after.endpoints)
+    # A pod that came back with another address is hashed as before: it is no further one.
+    again = {e.name for e in removed}
+    gone = sum(map(_weight, removed))
+    come = sum(e.weight for e in added if e.name not in again)
+    there = sum(map(_weight, before.endpoints))
+    return (gone + come) / (there + come) if gone + come else 0.0
 
 
 def _has(snapshot: Snapshot, key: str | bytes, endpoint: Endpoint | None) -> bool:

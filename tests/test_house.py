@@ -96,7 +96,8 @@ INSIDE = {
     "knet.kubernetes": ["slices", "access", "reflector", "source"],
     "knet.integrations": [
         *("retries", "transport", "httpx2", "httpx", "aiohttp", "grpc"),
-        *("forwarding", "forwarder", "asgi"),
+        *("forwarding", "tallies", "forwarder", "asgi"),
+        *("readings", "prometheus", "opentelemetry"),
     ],
     "knet.testing": [
         *("host", "controls", "zone", "answers", "wire", "responder", "server"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import doctest
+import logging
 import os
 import re
 import shlex
@@ -57,8 +58,14 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HeadlessSer
     """
     The service `web.prod` of the cluster that a program finds itself in.
     """
-    with cluster(monkeypatch) as service:
-        yield service
+    logger = logging.getLogger("knet")
+    handlers, level = logger.handlers.copy(), logger.level
+    try:
+        with cluster(monkeypatch) as service:
+            yield service
+    finally:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)

@@ -19,6 +19,7 @@ from knet import (
     RingNotReady,
     RingOptions,
 )
+from knet.integrations import tallies
 from knet.integrations.forwarding import HOP, BadGateway, Hop, hop_in, is_in_via, target_of
 
 if TYPE_CHECKING:
@@ -296,14 +297,14 @@ class OwnerMiddleware:
             return
         hop = self._hop(scope, ring)
         if hop is not None and hop.digest != snapshot.digest:
-            self._counts["disagreed"] += 1
+            self._count("disagreed", ring)
         if is_mine or (hop is not None and self._is_left_to_me(hop, ring)):
-            await self._serve_here(scope, receive, send)
+            await self._serve_here(ring, scope, receive, send)
         elif hop is not None or is_in_via(scope["headers"], _called(ring)):
-            self._counts["refused"] += 1
+            self._count("refused", ring)
             await say(scope, send, _MISDIRECTED, "the pod that sent this and this one disagree")
         elif self._mode == "refuse":
-            self._counts["refused"] += 1
+            self._count("refused", ring)
             await say(scope, send, _MISDIRECTED, "this pod does not own the key")
         elif self._mode == "redirect" and scope["type"] == "http":
             await self._redirect(key, ring, scope, send)
@@ -351,8 +352,12 @@ class OwnerMiddleware:
         """
         return hop.has_failed or ring.snapshot.find(hop.owner) is None
 
-    async def _serve_here(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._counts["mine"] += 1
+    def _count(self, what: tallies.Event, ring: Ring) -> None:
+        self._counts[what] += 1
+        tallies.count(ring, what)
+
+    async def _serve_here(self, ring: Ring, scope: Scope, receive: Receive, send: Send) -> None:
+        self._count("mine", ring)
         await self._app(scope, receive, send)
 
     async def _redirect(self, key: str | bytes, ring: Ring, scope: Scope, send: Send) -> None:
@@ -365,7 +370,7 @@ class OwnerMiddleware:
             there = f"{scope.get('scheme', 'http')}://{owner}".encode() + target_of(scope)
         else:
             there = self._location(owner, scope).encode()
-        self._counts["redirected"] += 1
+        self._count("redirected", ring)
         await say(scope, send, 307, "", [(b"location", there)])
 
     async def _forward(
@@ -377,15 +382,15 @@ class OwnerMiddleware:
                 key, ring, scope, receive, send, _called(ring)
             )
         except BadGateway as error:
-            self._counts["failed"] += 1
+            self._count("failed", ring)
             await say(scope, send, error.status, str(error))
         except (NoEndpoints, RingClosed):
             await say(scope, send, 503, "there are no pods")
         else:
             if left_to_me is None:
-                self._counts["forwarded"] += 1
+                self._count("forwarded", ring)
             else:
-                await self._serve_here(scope, left_to_me, send)
+                await self._serve_here(ring, scope, left_to_me, send)
 
     def __repr__(self) -> str:
         return f"<OwnerMiddleware mode={self._mode} {self._counts}>"

@@ -814,9 +814,16 @@ def _report(
                 question,
                 before.state,
                 count,
+                state=after.state,
             )
         elif after.state == "empty" and may_be_empty and before.state == "starting":
-            log(_logger, logging.INFO, "%s: starting -> empty, nobody is there yet", question)
+            log(
+                _logger,
+                logging.INFO,
+                "%s: starting -> empty, nobody is there yet",
+                question,
+                state=after.state,
+            )
         else:
             if isinstance(told, Answer):
                 why = "only IPv6 endpoints answer" if told.endpoints else "an empty answer"
@@ -829,6 +836,7 @@ def _report(
                 logging.WARNING,
                 "%s: %s -> %s, keeping %d endpoints%s: %s",
                 *(question, before.state, after.state, count, then, why),
+                state=after.state,
             )
     old, new = before.snapshot, after.snapshot
     if old is not None and new is not None and old is not new:

@@ -450,6 +450,13 @@ class Ring:
         serving = self._serving
         return MappingProxyType(serving.ejections.out(serving.clock()))
 
+    @property
+    def in_flight(self) -> Mapping[Endpoint, int]:
+        """
+        How many attempts and acquired places there are where, now; who has none is not in it.
+        """
+        return MappingProxyType(self._serving.load.at)
+
     def _check_endpoint(self, endpoint: Endpoint) -> None:
         if not isinstance(endpoint, Endpoint):
             raise TypeError(
@@ -604,6 +611,13 @@ class Ring:
         return self._question.service
 
     @property
+    def port(self) -> int | str | None:
+        """
+        The port, as it was asked for: a number, a name or `None`.
+        """
+        return self._question.port
+
+    @property
     def names(self) -> tuple[str, ...]:
         """
         The names by which a client may ask for this ring's service, shortest first.
@@ -672,10 +686,17 @@ class Ring:
         Return counters and ages, for a log line or a dashboard; in any thread.
         """
         serving = self._serving
+        counts = serving.counts
         return replace(
             self._life.stats(),
             ejected=len(serving.ejections.out(serving.clock())),
             in_flight=serving.load.total,
+            ejections=counts.ejections,
+            attempts=counts.attempts,
+            errors=counts.errors,
+            failovers=counts.failovers,
+            changes=counts.changes,
+            moved=round(counts.moved, 6),
         )
 
     def __del__(self) -> None:

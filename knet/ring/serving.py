@@ -28,10 +28,11 @@ from knet.ring.detour import Detour
 from knet.ring.life import Life
 from knet.ring.words import log, on_one_line, shown_object, text_of
 from knet.routing.budget import Budget
+from knet.routing.counts import Counts
 from knet.routing.ejection import EjectionPolicy, Ejections
-from knet.routing.errors import is_about, never_sent, unreachable
+from knet.routing.errors import Kind, is_about, kind_of, never_sent, unreachable
 from knet.routing.load import Bound, Load, Room, bound_of
-from knet.snapshot import Snapshot
+from knet.snapshot import Snapshot, moved_about
 from knet.turns import turns
 
 __all__ = [
@@ -70,6 +71,7 @@ class Serving:
         load: What is in flight.
         ejections: Who is out.
         budget: What may be repeated.
+        counts: What became of requests and keys so far.
         is_troubled: Something is held against somebody.
         clock: The event loop's, once there is a snapshot.
         soon: Has the event loop call a function, from any thread; once there is a snapshot.
@@ -83,6 +85,7 @@ class Serving:
         "_snapshot",
         "budget",
         "clock",
+        "counts",
         "ejections",
         "is_troubled",
         "load",
@@ -95,6 +98,7 @@ class Serving:
         self.load = Load()
         self.ejections = Ejections(policy)
         self.budget = Budget()
+        self.counts = Counts()
         self.is_troubled = False
         self.clock: Callable[[], float] = lambda: -math.inf
         self.soon: Callable[[Callable[[], object]], object] = lambda function: function()
@@ -112,7 +116,7 @@ class Serving:
             snapshot: What stands.
             here: This is the ring's event loop.
         """
-        self._snapshot = snapshot
+        before, self._snapshot = self._snapshot, snapshot
         if snapshot is None:
             self.picks = None
             if here:
@@ -128,6 +132,8 @@ class Serving:
         else:
             self.ejections.follow(snapshot.endpoints, 0.0)
             self.picks = snapshot
+        if before is not None:
+            self.counts.change(moved_about(before, snapshot))
 
     def spread(self, picks: Snapshot | Detour, key: str | bytes, n: int) -> tuple[Endpoint, ...]:
         """
@@ -205,6 +211,7 @@ class Serving:
         is_out = self.ejections.eject(endpoint, seconds, self.clock())
         self.is_troubled = True
         if is_out:
+            self.counts.ejections += 1
             self._tell(endpoint, "by hand")
             self.update()
         return is_out
@@ -222,6 +229,7 @@ class Serving:
         """
         self.is_troubled = True
         if self.ejections.fail(endpoint, grade, began_at, self.clock()):
+            self.counts.ejections += 1
             self._tell(endpoint, on_one_line(f"{type(error).__name__}: {text_of(error)}"))
             self.update()
 
@@ -444,6 +452,7 @@ class Attempts:
         self._pod = pod = self._pods[at]
         self._began_at = now = serving.clock()
         serving.load.begin(pod)
+        serving.counts.attempts += 1
         if serving.is_troubled:
             self._is_trial = serving.ejections.begin(pod, now)
         if not self._is_free:
@@ -471,6 +480,7 @@ class Attempts:
             scope, self._scope = self._scope, None
             if scope.__exit__(kind, error, traceback) and error is not None:
                 self._has_ended = True
+                serving.counts.fail("late")
                 late = TimeoutError(
                     f"not served within {self._options.total:g} s; the last pod asked was {pod}"
                 )
@@ -484,13 +494,17 @@ class Attempts:
         self._has_ended = True
         if not isinstance(error, Exception):
             return False
+        why: Kind
         if forced is not None and forced[0] is error:
-            accepted, grade = True, int(forced[1])
+            accepted, grade, why = True, int(forced[1]), kind_of(error)
+            why = "told" if why == "other" else why
         elif is_about(error, pod):
             options = self._options
             accepted, grade = bool(options.retry_on(error)), int(options.eject_on(error))
+            why = kind_of(error)
         else:
-            accepted, grade = False, 0
+            accepted, grade, why = False, 0, "other"
+        serving.counts.fail(why)
         if grade:
             serving.fail(pod, error, grade, self._began_at)
         if accepted and kept is None:
@@ -501,6 +515,7 @@ class Attempts:
                 and now < self._deadline
                 and self._may_go_on(pod, error, now)
             ):
+                serving.counts.fail_over(why)
                 self._errors = (*self._errors, (pod, error))
                 self._has_ended = False
                 return True
@@ -648,6 +663,7 @@ class Kept:
         grade = 0
         try:
             if isinstance(error, Exception) and is_about(error, self._pod):
+                serving.counts.fail(kind_of(error))
                 grade = int(self._eject_on(error))
         finally:
             self._tell(grade)

@@ -50,6 +50,15 @@ class RingStats:
         alive: Whether a source that tells by itself can tell now, `None` where it is asked.
         ejected: How many endpoints are skipped now, by this ring's own experience.
         in_flight: How many attempts and acquired places there are now.
+        ejections: How many times an endpoint was ejected.
+        attempts: How many attempts have begun: tries of requests, by `call`, `attempts` and all that is made of
+            them.
+        errors: How many of them failed, by kind: `"refused"`, `"connect_timeout"`, `"busy"` (the client's own
+            pool was full), `"broken"`, `"told"` (by `Attempts.next`), `"late"` (`total` was over) or `"other"`.
+        failovers: After how many of those the request was to go on with another pod, by kind.
+        changes: How many snapshots have replaced one before.
+        moved: What part of all keys each of them moved, added up: 2.5 is two and a half times all keys. To
+            about 1 %.
         last_success_age: Seconds since an answer last named an endpoint, to the millisecond, or `None`.
         query_seconds: How long the last lookup took, to the microsecond, or `None`.
     """
@@ -72,13 +81,19 @@ class RingStats:
     alive: bool | None = None
     ejected: int = 0
     in_flight: int = 0
+    ejections: int = 0
+    attempts: int = 0
+    errors: Mapping[str, int] = field(default_factory=lambda: _NO_FAILURES)
+    failovers: Mapping[str, int] = field(default_factory=lambda: _NO_FAILURES)
+    changes: int = 0
+    moved: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """
         Return the attributes as a new dict that `json.dumps` takes.
         """
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**values, "failures": dict(self.failures)}
+        return {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

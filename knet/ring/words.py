@@ -10,6 +10,9 @@ import logging
 import sys
 import traceback
 
+from knet.endpoint import Endpoint
+from knet.question import Question
+
 __all__ = ["log", "on_one_line", "shown_object", "text_of"]
 
 # Characters of an error's text that are kept and logged.
@@ -49,12 +52,22 @@ def log(
     message: str,
     *values: object,
     exc_info: BaseException | None = None,
+    state: str | None = None,
 ) -> None:
     """
     Log it; a filter or handler that raises is reported as `logging` reports one that fails to write.
+
+    The record has fields for whoever writes logs as JSON: `knet_service` and `knet_port` of a question among
+    *values*, `knet_endpoint` of an endpoint, and `knet_state`, the new *state*.
     """
+    fields: dict[str, object] = {} if state is None else {"knet_state": state}
+    for value in values:
+        if isinstance(value, Question):
+            fields |= {"knet_service": value.service, "knet_port": value.port}
+        elif isinstance(value, Endpoint):
+            fields["knet_endpoint"] = value.name
     try:
-        logger.log(level, message, *values, exc_info=exc_info)
+        logger.log(level, message, *values, exc_info=exc_info, extra=fields)
     except Exception:  # noqa: BLE001 - whatever a filter raises
         if logging.raiseExceptions and sys.stderr is not None:
             traceback.print_exc()

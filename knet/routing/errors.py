@@ -19,14 +19,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Literal, get_args
 
 from knet.endpoint import Endpoint
 
-__all__ = ["ErrorJudge", "Grade", "is_about", "may_repeat", "never_sent", "unreachable"]
+__all__ = [
+    "KINDS",
+    "ErrorJudge",
+    "Grade",
+    "Kind",
+    "is_about",
+    "kind_of",
+    "may_repeat",
+    "never_sent",
+    "unreachable",
+]
 
 # How much an error speaks against a pod: 0 not at all, 1 it is ejected at once, 2 at the second in a row.
 Grade = int
 ErrorJudge = Callable[[BaseException], int]
+
+# What an attempt fails of, for counters: there are few kinds, whatever clients raise.
+Kind = Literal["refused", "connect_timeout", "busy", "broken", "told", "late", "other"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _HTTPX = ("httpx", "httpx2")
 
@@ -171,6 +186,20 @@ def unreachable(error: BaseException) -> Grade:
     if inner is not None and (grade := unreachable(inner)):
         return grade
     return 2 if names & _BROKEN else 0
+
+
+def kind_of(error: BaseException) -> Kind:
+    """
+    Return what an attempt failed of, for counters, by what the three questions say of *error*.
+
+    Returns:
+        `"refused"`: the connection could not be made. `"connect_timeout"`: nor in time. `"busy"`: the client's
+        own pool was full. `"broken"`: the exchange broke or timed out. `"other"`: all else, such as an
+        error of the application.
+    """
+    if never_sent(error):
+        return ("busy", "refused", "connect_timeout")[min(unreachable(error), 2)]
+    return "broken" if may_repeat(error) else "other"
 
 
 def is_about(error: BaseException, endpoint: Endpoint) -> bool:

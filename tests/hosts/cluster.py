@@ -20,6 +20,8 @@ import knet.integrations.aiohttp
 import knet.integrations.asgi
 import knet.integrations.grpc  # those that know what a ring is, before it is another class
 import knet.integrations.httpx2
+import knet.integrations.opentelemetry
+import knet.integrations.prometheus
 from knet import RefreshPolicy, Ring
 from knet.resolver import surrounded_by
 from knet.surroundings import surroundings_from
