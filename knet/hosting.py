@@ -34,6 +34,7 @@ __all__ = [
     "is_cancelled",
     "note_open",
     "process_number",
+    "still_open",
     "tell_of_exit",
     "wait_in_full",
 ]
@@ -272,6 +273,13 @@ def note_open(thing: Lasting) -> None:
     Tell *thing* of forks and of the interpreter's end, from now on.
     """
     _open.add(thing)
+
+
+def still_open() -> list[Lasting]:
+    """
+    Return what was opened in this process, and has not been collected.
+    """
+    return list(_open)
 
 
 def _tell_of_fork() -> None:

@@ -73,6 +73,7 @@ class Surroundings:
         nameservers: As `Resolver` takes them, in order; empty where nothing says so.
         addresses: The pod's own, the primary one first; empty where nothing says so.
         knows_zone: Whether something says what *zone* is.
+        api: Where the API of Kubernetes is, for programs under test; `""`: where a pod finds it.
     """
 
     namespace: str = DEFAULT_NAMESPACE
@@ -81,6 +82,7 @@ class Surroundings:
     nameservers: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     knows_zone: bool = True
+    api: str = ""
 
 
 def surroundings_from(resolv_conf: str, namespace: str | None = None) -> Surroundings:

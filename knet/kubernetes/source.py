@@ -169,7 +169,8 @@ class EndpointSlices:
             return explicit(self.api, self.token, self.ca)
         if self.kubeconfig is not None:
             return from_kubeconfig(self.kubeconfig)
-        return in_cluster()
+        api = surroundings_here().api
+        return explicit(api, None, None) if api else in_cluster()
 
     def _usual_namespace(self) -> str | None:
         """

@@ -17,10 +17,10 @@ import anyio
 
 from knet.errors import ConfigError
 
-__all__ = ["Faults", "Log", "check_delay", "check_times"]
+__all__ = ["LOOK_AGAIN", "Faults", "Log", "check_delay", "check_times"]
 
 _LOGGED = 10_000
-_LOOK_AGAIN = 0.002
+LOOK_AGAIN = 0.002
 
 Asked = TypeVar("Asked")
 
@@ -160,7 +160,7 @@ class Log(Generic[Asked]):
         end = time.monotonic() + timeout
         # Looking again costs less than a worker thread, which could not be cancelled.
         while self._seen < n and time.monotonic() < end:  # noqa: ASYNC110 - see above
-            await anyio.sleep(_LOOK_AGAIN)
+            await anyio.sleep(LOOK_AGAIN)
         return self._latest_or_late(n, timeout)
 
     def _latest_or_late(self, n: int, timeout: float) -> tuple[Asked, ...]:

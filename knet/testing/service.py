@@ -18,17 +18,21 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import anyio
 import dns.exception
 import dns.flags
 import dns.message
 import dns.name
 import dns.rrset
 
-from knet.errors import ConfigError
+from knet.errors import ConfigError, KnetError
+from knet.hosting import still_open
+from knet.ring import Ring
+from knet.surroundings import Surroundings, surrounded_by
 from knet.testing.api.door import KubernetesAPI
 from knet.testing.api.responder import Responder as APIResponder
 from knet.testing.api.server import Place
-from knet.testing.controls import check_delay
+from knet.testing.controls import LOOK_AGAIN, check_delay
 from knet.testing.responder import (
     Fault,
     FaultKind,
@@ -291,6 +295,77 @@ class HeadlessService:
         The ports of the Service.
         """
         return self._responder.zone.ports
+
+    @contextmanager
+    def as_default(self) -> Iterator[Self]:
+        """
+        Let every ring that starts meanwhile without a `resolver` ask this service, and every `EndpointSlices()` its
+        API: for an app that makes its rings itself.
+
+            with service.as_default(), TestClient(app) as client:
+                service.remove(pod)
+                service.wait_until_seen()
+                assert client.get("/rooms/7").status_code == 200
+
+        In the whole process, since an app under test may live in another thread.
+        """
+        zone = self._responder.zone
+        nameservers = (self.nameserver,)
+        here = Surroundings(zone.namespace, zone.origin, (), nameservers, api=self.api.url)
+        with surrounded_by(here):
+            yield self
+
+    def wait_until_seen(self, timeout: float = 5.0) -> None:
+        """
+        Block until every ring of this service in this process has the pods that are ready now.
+
+        Blocks its thread: on an event loop use `wait_until_seen_async`. The rings are told to ask at once. One that has
+        nobody left keeps the last pods for half a minute, and is waited for in vain.
+
+        Raises:
+            TimeoutError: *timeout* seconds were not enough; it says what which ring has.
+        """
+        end = time.monotonic() + timeout
+        while (behind := self._behind()) and time.monotonic() < end:
+            time.sleep(LOOK_AGAIN)
+        self._check_seen(behind, timeout)
+
+    async def wait_until_seen_async(self, timeout: float = 5.0) -> None:
+        """
+        `wait_until_seen` for asyncio and trio; looks every few milliseconds.
+
+        The timeout is real time, whatever clock the loop runs on.
+        """
+        end = time.monotonic() + timeout
+        while (behind := self._behind()) and time.monotonic() < end:  # noqa: ASYNC110 - as for queries
+            await anyio.sleep(LOOK_AGAIN)
+        self._check_seen(behind, timeout)
+
+    def _behind(self) -> list[str]:
+        """
+        Ask the rings that have not seen what the pods are, and return what they have.
+        """
+        listed = [pod for pod in self.pods if pod.is_listed]
+        addresses = {address for pod in listed for address in pod.addresses}
+        split = [{a for a in addresses if (":" in a) == six} for six in (False, True)]
+        families = [family for family in split if family] or [set()]
+        behind: list[str] = []
+        for ring in still_open():
+            if not isinstance(ring, Ring) or ring.state == "closed" or self.name not in ring.names:
+                continue
+            try:
+                has = {endpoint.address for endpoint in ring.snapshot.endpoints}
+            except KnetError:  # it is starting, or was closed just now
+                has = set()
+            if has not in families:
+                behind.append(f"{ring!r} has {', '.join(sorted(has)) or 'none'}")
+                ring.refresh_soon()
+        return behind
+
+    def _check_seen(self, behind: list[str], timeout: float) -> None:
+        if behind:
+            there = ", ".join(a for pod in self.pods if pod.is_listed for a in pod.addresses)
+            raise TimeoutError(f"not seen in {timeout:g} s: {there or 'none'}; {'; '.join(behind)}")
 
     # --- pods come, go and change
 
