@@ -45,7 +45,16 @@ if TYPE_CHECKING:
     from knet.pool import Pool
     from knet.question import Family, Protocol, Question
     from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
-    from knet.ring import Attempts, Held, Kept, RetryOn, Ring, RingOptions, RingStats
+    from knet.ring import (
+        Attempts,
+        Held,
+        Kept,
+        RetryOn,
+        Ring,
+        RingOptions,
+        RingStats,
+        open_rings,
+    )
     from knet.routing import Bound, EjectionPolicy, may_repeat, never_sent, unreachable
     from knet.snapshot import Change, KeySpace, Snapshot
     from knet.sources import ALIVE, Alive, Asked, Fallback, ResolverProtocol, Source, Tell, Telling
@@ -108,6 +117,7 @@ __all__ = [
     "lookup_srv",
     "may_repeat",
     "never_sent",
+    "open_rings",
     "this_pod",
     "unreachable",
 ]
@@ -153,6 +163,7 @@ _HOMES = {
     "RetryOn": "knet.ring",
     "RingOptions": "knet.ring",
     "RingStats": "knet.ring",
+    "open_rings": "knet.ring",
     "Bound": "knet.routing",
     "EjectionPolicy": "knet.routing",
     "may_repeat": "knet.routing",

@@ -265,19 +265,20 @@ class Lasting(Protocol):
         ...
 
 
-_open: weakref.WeakSet[Lasting] = weakref.WeakSet()
+# In the order in which they were opened.
+_open: weakref.WeakKeyDictionary[Lasting, None] = weakref.WeakKeyDictionary()
 
 
 def note_open(thing: Lasting) -> None:
     """
     Tell *thing* of forks and of the interpreter's end, from now on.
     """
-    _open.add(thing)
+    _open[thing] = None
 
 
 def still_open() -> list[Lasting]:
     """
-    Return what was opened in this process, and has not been collected.
+    Return what was opened in this process, in that order, and has not been collected.
     """
     return list(_open)
 

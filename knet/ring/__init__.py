@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from knet.ring.options import RingOptions
 from knet.ring.owning import Held
-from knet.ring.ring import Ring
+from knet.ring.ring import Ring, open_rings
 from knet.ring.serving import Attempts, Kept, RetryOn
 from knet.ring.standing import RingStats
 
-__all__ = ["Attempts", "Held", "Kept", "RetryOn", "Ring", "RingOptions", "RingStats"]
+__all__ = ["Attempts", "Held", "Kept", "RetryOn", "Ring", "RingOptions", "RingStats", "open_rings"]

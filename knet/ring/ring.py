@@ -24,7 +24,7 @@ from knet.hashring import HashRing, Placement
 from knet.hashring.base import check_placement, needs_ports
 from knet.hashring.hashing import xxh64
 from knet.hashring.placement import key_list
-from knet.hosting import HostedTask, note_open
+from knet.hosting import HostedTask, note_open, still_open
 from knet.promise import Promise
 from knet.question import Family, Protocol, Question, shown
 from knet.resolver import Resolver, StaticResolver
@@ -49,7 +49,7 @@ from knet.routing.ownership import Me, Myself
 from knet.snapshot import Change, Snapshot
 from knet.sources import Fallback, Source, is_streaming
 
-__all__ = ["Ring"]
+__all__ = ["Ring", "open_rings"]
 
 T = TypeVar("T")
 K = TypeVar("K", str, bytes)
@@ -888,3 +888,14 @@ class _Changes(AsyncIterator[Change]):
                 life = self._life
                 me = (life.me_in(before), life.me_in(self._seen)) if life.has_me else None
                 return Change(before, self._seen, me=me)
+
+
+def open_rings() -> list[Ring]:
+    """
+    Return the rings of this process that were started and have not ended, in that order, also those of `knet.blocking`.
+
+    In any thread.
+
+        prometheus_client.REGISTRY.register(RingCollector(knet.open_rings))
+    """
+    return [each for each in still_open() if isinstance(each, Ring) and each.state != "closed"]

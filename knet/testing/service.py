@@ -25,10 +25,9 @@ import dns.message
 import dns.name
 import dns.rrset
 
-from knet.errors import ConfigError, KnetError
-from knet.hosting import still_open
-from knet.ring import Ring
-from knet.surroundings import Surroundings, surrounded_by
+from knet import KnetError, open_rings
+from knet.errors import ConfigError
+from knet.resolver import Surroundings, surrounded_by
 from knet.testing.api.door import KubernetesAPI
 from knet.testing.api.responder import Responder as APIResponder
 from knet.testing.api.server import Place
@@ -350,8 +349,8 @@ class HeadlessService:
         split = [{a for a in addresses if (":" in a) == six} for six in (False, True)]
         families = [family for family in split if family] or [set()]
         behind: list[str] = []
-        for ring in still_open():
-            if not isinstance(ring, Ring) or ring.state == "closed" or self.name not in ring.names:
+        for ring in open_rings():
+            if self.name not in ring.names:
                 continue
             try:
                 has = {endpoint.address for endpoint in ring.snapshot.endpoints}

@@ -34,6 +34,22 @@ async def test_a_ring_that_names_no_server_asks_this_service(source: Any) -> Non
         assert "k.test" not in "".join(knet.Ring("web", port=80).names)
 
 
+async def test_open_rings_are_those_that_run() -> None:
+    before = knet.open_rings()
+    idle = knet.Ring.static(["10.0.0.9:80"])
+    async with knet.Ring.static(["10.0.0.9:80"]) as ring:
+        opened = knet.open_rings()
+        assert ring in opened
+        assert idle not in opened
+    assert knet.open_rings() == before
+
+
+def test_those_of_programs_without_an_event_loop_are_open_too() -> None:
+    with knet.blocking.Ring("web", resolver=knet.StaticResolver(["10.0.0.1:80"])):
+        assert "web" in {each.service for each in knet.open_rings()}
+    assert "web" not in {each.service for each in knet.open_rings()}
+
+
 async def test_who_has_not_seen_it_is_named() -> None:
     with HeadlessService("web.prod", pods=["10.0.0.1"]) as service, service.as_default():
         async with knet.Ring("web.prod", port=80, refresh=QUICK), knet.Ring.static(["10.0.0.9:80"]):
