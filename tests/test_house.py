@@ -117,6 +117,7 @@ INSIDE = {
             "life",
             "detour",
             "serving",
+            "batches",
             "owning",
         ),
         *("options", "ring"),

@@ -28,6 +28,7 @@ from knet.hosting import HostedTask, note_open, still_open
 from knet.promise import Promise
 from knet.question import Family, Protocol, Question, shown
 from knet.resolver import Resolver, StaticResolver
+from knet.ring.batches import call_many
 from knet.ring.feeds import feed_of
 from knet.ring.life import Life
 from knet.ring.owning import Held, Owning, WhileMine, own
@@ -362,6 +363,45 @@ class Ring:
         """
         options = Options.checked(n, bound, retry_on, eject_on, total)
         return await call(Attempts(self._life, self._serving, key, options), function)
+
+    async def call_many(
+        self,
+        keys: Iterable[K],
+        function: Callable[[Endpoint, list[K]], Awaitable[Mapping[K, T]]],
+        *,
+        n: int = 3,
+        retry_on: RetryOn = never_sent,
+        eject_on: EjectOn = unreachable,
+        total: float | None = None,
+    ) -> dict[K, T]:
+        """
+        Return what *function* finds for *keys*: each pod is asked once, for all of its keys, and all pods at once.
+
+            async def fetch(pod: knet.Endpoint, keys: list[str]) -> dict[str, bytes]: ...
+
+            found = await ring.call_many(["user-42", "user-43"], fetch)
+
+        The keys of a pod that cannot be reached are asked of others, each of the next pod of its own. So every key goes
+        the way that it goes by `call`. Where one pod fails for good the other requests are cancelled, and its error
+        leaves as itself.
+
+        Args:
+            keys: As for `get`; each counts once.
+            function: Given the pod and its keys; what it returns is awaited, and has no keys but those.
+            n: As for `call`: how many pods each key is asked of, at most.
+            retry_on: As for `call`.
+            eject_on: As for `call`.
+            total: As for `call`: seconds for all of it.
+
+        Returns:
+            What was found, in the order of *keys*. A key is missing where *function* has left it out.
+
+        Raises:
+            TypeError: *function* found no mapping, or a key that it was not asked for.
+            NoEndpoints: There are none. The other errors are those of `call`.
+        """
+        options = Options.checked(n, None, retry_on, eject_on, total)
+        return await call_many(self._life, self._serving, keys, function, options)
 
     def attempts(
         self,

@@ -319,6 +319,7 @@ class Attempts:
     _is_free = True
     _is_offered = False
     _has_ended = False
+    _has_deadline = True
     _next: tuple[BaseException, bool] | None = None
     _kept: Kept | None = None
     _scope: anyio.CancelScope | None = None
@@ -328,6 +329,29 @@ class Attempts:
         self._serving = serving
         self._key = key
         self._options = options
+
+    @classmethod
+    def part(
+        cls,
+        life: Life,
+        serving: Serving,
+        key: str | bytes,
+        options: Options,
+        *,
+        picks: Snapshot | Detour,
+        pods: Sequence[Endpoint],
+        before: Attempts | None,
+    ) -> Attempts:
+        """
+        Return one round at the first of *pods*, with the others left; *before* it, others have failed.
+
+        `total` is whoever's who has the other parts too.
+        """
+        tries = cls(life, serving, key, options)
+        tries._picks, tries._pods, tries._has_all, tries._has_deadline = picks, pods, True, False
+        if before is not None:
+            tries._errors, tries._is_free = before._errors, before._is_free
+        return tries
 
     @property
     def last(self) -> bool:
@@ -444,7 +468,7 @@ class Attempts:
         serving, options = self._serving, self._options
         if options.bound is not None and at:
             self._prefer_room(options.bound)
-        if options.total is not None:
+        if options.total is not None and self._has_deadline:
             self._scope = anyio.CancelScope(deadline=self._deadline)
             self._scope.__enter__()
         self._is_offered = False
