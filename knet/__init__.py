@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from knet.pool import Pool
     from knet.question import Family, Protocol, Question
     from knet.resolver import SRV, Resolver, lookup_host, lookup_srv
-    from knet.ring import Attempts, Held, Kept, RetryOn, Ring, RingOptions, RingStats
+    from knet.ring import Attempts, Held, Kept, PastChange, RetryOn, Ring, RingOptions, RingStats
     from knet.routing import Bound, EjectionPolicy, may_repeat, never_sent, unreachable
     from knet.snapshot import Change, KeySpace, Snapshot
     from knet.sources import ALIVE, Alive, Asked, ResolverProtocol, Source, Tell, Telling
@@ -78,6 +78,7 @@ __all__ = [
     "NameNotFound",
     "NoData",
     "NoEndpoints",
+    "PastChange",
     "Pool",
     "Protocol",
     "QueryRefused",
@@ -149,6 +150,7 @@ _HOMES = {
     "Attempts": "knet.ring",
     "Held": "knet.ring",
     "Kept": "knet.ring",
+    "PastChange": "knet.ring",
     "RetryOn": "knet.ring",
     "RingOptions": "knet.ring",
     "RingStats": "knet.ring",

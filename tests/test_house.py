@@ -89,7 +89,7 @@ INSIDE = {
     ],
     "knet.ring": [
         *("words", "standing", "sharing", "watching", "life", "detour", "serving", "owning"),
-        *("options", "ring"),
+        *("history", "options", "ring"),
     ],
 }
 RULES = ["pace", "age", "family", "absence", "disputes", "samples"]

@@ -28,6 +28,7 @@ from knet.hosting import HostedTask, note_open
 from knet.promise import Promise
 from knet.question import Family, Protocol, Question, shown
 from knet.resolver import Resolver, StaticResolver
+from knet.ring.history import History, PastChange
 from knet.ring.life import Life
 from knet.ring.owning import Held, Owning, WhileMine, own
 from knet.ring.serving import (
@@ -101,7 +102,10 @@ class Ring:
         TypeError: An argument has the wrong type.
     """
 
-    __slots__ = ("__weakref__", "_life", "_names", "_owning", "_question", "_serving", "_task")
+    __slots__ = (
+        *("__weakref__", "_history", "_life", "_names", "_owning", "_question", "_serving"),
+        "_task",
+    )
 
     def __init__(
         self,
@@ -152,6 +156,7 @@ class Ring:
             raise TypeError(f"ejection must be an EjectionPolicy, not {type(ejection).__name__}")
         self._serving = Serving(question, ejection)
         self._owning = Owning(question)
+        self._history = History()
         self._life = Life(
             question,
             source,
@@ -170,7 +175,9 @@ class Ring:
 
     def _follow(self, snapshot: Snapshot | None, *, here: bool) -> None:
         self._serving.follow(snapshot, here=here)
-        self._owning.follow(snapshot, here=here, now=self._serving.clock())
+        now, soon = self._serving.clock(), self._serving.soon
+        self._owning.follow(snapshot, here=here, now=now)
+        self._history.follow(snapshot, here=here, now=now, soon=soon)
 
     @classmethod
     def static(
@@ -438,6 +445,16 @@ class Ring:
         serving = self._serving
         return MappingProxyType(serving.ejections.out(serving.clock()))
 
+    @property
+    def in_flight(self) -> Mapping[Endpoint, int]:
+        """
+        How many attempts and acquired places there are now, at which endpoint; nobody has 0.
+
+        An endpoint that has left is in it until the last one there has ended. `stats().in_flight` is
+        the sum.
+        """
+        return MappingProxyType(self._serving.load.at)
+
     def _check_endpoint(self, endpoint: Endpoint) -> None:
         if not isinstance(endpoint, Endpoint):
             raise TypeError(
@@ -623,6 +640,25 @@ class Ring:
                 f"{self!r} waits for its first answer; `await ring.get(key)` waits too"
             )
         return snapshot
+
+    @property
+    def previous(self) -> Snapshot | None:
+        """
+        The snapshot before the latest, or `None` before the first change and after the end.
+
+        One change back, for comparing: in a rolling update that is seconds ago, and may be no better.
+        Who had a key before is what `previous_owners` tells.
+        """
+        return self._history.previous
+
+    def history(self) -> tuple[PastChange, ...]:
+        """
+        Return the last 16 changes, latest first; also after the end.
+
+            for change in ring.history():
+                print(f"{change.age:.0f} s ago", "+", change.added, "-", change.removed)
+        """
+        return self._history.told(self._serving.clock())
 
     @property
     def state(self) -> State:
