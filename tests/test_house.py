@@ -85,7 +85,8 @@ INSIDE = {
     "knet.kubernetes": ["slices", "access", "reflector", "source"],
     "knet.integrations": [
         *("retries", "transport", "httpx2", "httpx", "aiohttp", "grpc"),
-        *("forwarding", "forwarder", "asgi"),
+        *("scopes", "forwarding", "forwarder", "status", "status.facts", "status.words"),
+        *("status.machine", "status.picture", "status.look", "status.text", "status.page", "asgi"),
     ],
     "knet.ring": [
         *("words", "standing", "sharing", "watching", "life", "detour", "serving", "owning"),
