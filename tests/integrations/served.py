@@ -25,10 +25,12 @@ def served(app: Any) -> Iterator[str]:
     Serve *app* while the block lasts, and give its URL.
     """
     port = free_port()
+    # Not on uvloop, whose threads stay.
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
         port=port,
+        loop="asyncio",
         log_level="warning",
         ws="none",
         timeout_graceful_shutdown=1,

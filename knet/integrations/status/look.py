@@ -127,6 +127,11 @@ SCRIPT = """
   "use strict";
   const main = document.getElementById("rings"), at = document.getElementById("at");
   const live = document.getElementById("live"), clock = live.parentElement;
+  // Only what differs, or it would be read aloud again and again.
+  const say = (text, state) => {
+    if (live.textContent !== text) live.textContent = text;
+    clock.className = `clock ${state}`;
+  };
   const exchange = (then, now) => { if (!then.isEqualNode(now)) then.replaceWith(document.adoptNode(now)); };
   const look = async () => {
     const answer = await fetch(location.href, {
@@ -153,11 +158,9 @@ SCRIPT = """
     if (!document.hidden) {
       try {
         await look();
-        live.textContent = "Live,";
-        clock.className = "clock live";
+        say("Live,", "live");
       } catch {
-        live.textContent = "No answer from here since";
-        clock.className = "clock lost";
+        say("No answer from here since", "lost");
       }
     }
     setTimeout(turn, Number(main.dataset.every));

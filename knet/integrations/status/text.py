@@ -86,8 +86,8 @@ def _top(key: str | None, problem: str | None, longest: int, now: datetime) -> s
     said = f'<p id="problem" class="problem" role="alert">{escaped(problem)}</p>' if problem else ""
     return (
         '<header class="top">\n<h1>knet</h1>\n'
-        f'<p class="clock"><span id="live">Loaded at</span> <time id="at" datetime="{_stamp(now)}">'
-        f"{now:%H:%M:%S} UTC</time><noscript>; reload for news</noscript></p>\n"
+        f'<p class="clock"><span id="live" role="status">Reload for news; as of</span> <time id="at" datetime="{_stamp(now)}">'
+        f"{now:%H:%M:%S} UTC</time></p>\n"
         '<form method="get" role="search"><label for="key">Who owns this key?</label>'
         f'<span class="ask"><input id="key" name="key" type="text" maxlength="{longest}" autocomplete="off" '
         f'autocapitalize="off" spellcheck="false" value="{escaped(key or "", longest)}"{wrong}>'
@@ -102,8 +102,8 @@ def _section(
     yield (
         f'<section id="ring-{number}" aria-labelledby="name-{number}">\n'
         f'<div class="name"><h2 id="name-{number}">{escaped(facts.name)}</h2>'
-        f'<p id="state-{number}" data-live role="status" class="state {state}">'
-        f"{'no ring yet' if facts.stats is None else state}</p></div>\n"
+        f'<p role="status"><span id="state-{number}" data-live class="state {state}">'
+        f"{'no ring yet' if facts.stats is None else state}</span></p></div>\n"
         f'<div id="why-{number}" data-live class="why {state}">'
         + "".join(f"<p>{escaped(line, 1_200)}</p>" for line in why(facts))
         + "</div>\n"
