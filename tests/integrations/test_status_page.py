@@ -280,7 +280,7 @@ async def test_a_ring_that_starts_is_shown_as_starting() -> None:
     resolver = FakeResolver()
     resolver.outcome = ServerFailure("SERVFAIL from <1.2.3.4>")
     ring = Ring("web.prod", resolver=resolver, refresh=QUICK)
-    app = StatusPage(ring)
+    app, answers = StatusPage(ring), list[Answer]()
     assert (await ask_json(app)).ring["state"] == "starting"
     async with anyio.create_task_group() as tasks:
 
@@ -293,9 +293,10 @@ async def test_a_ring_that_starts_is_shown_as_starting() -> None:
         with anyio.fail_after(WITHIN):
             while ring.stats().last_error is None:
                 await anyio.sleep(0.01)
-        answer = await ask(app, "key=a")
+        answers.append(await ask(app, "key=a"))
         await ring.aclose()
 
+    (answer,) = answers
     assert answer.status == 200
     Checked(answer.text)
     assert "waits for its first answer" in answer.text
@@ -677,10 +678,12 @@ async def test_a_thousand_pods_come_in_parts_with_turns_for_the_others(
 
         for accept in ("", "application/json"):
             turns, is_over = 0, False
+            answers = list[Answer]()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(others)
-                answer = await ask(app, accept=accept)
+                answers.append(await ask(app, accept=accept))
                 is_over = True
+            (answer,) = answers
             assert turns > 40
             assert len(answer.messages) > 8
             assert max(len(each.get("body", b"")) for each in answer.messages) < 64_000

@@ -113,7 +113,7 @@ class Odd(HashRing[Endpoint]):
 
     __slots__ = ()
 
-    def get_hash(self, h: int, /) -> Endpoint:
+    def get_hash(self, h64: int) -> Endpoint:
         raise ValueError("odd")
 
 

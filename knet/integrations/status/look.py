@@ -107,11 +107,12 @@ footer { color: var(--quiet); font-size: .8rem; }
   th { flex: 1 0 100%; }
   td:empty { display: none; }
   .address, .zone { color: var(--quiet); font-size: .85rem; }
-  .address { flex: 1 1 8rem; }
+  .address { flex: 1 1 auto; }
   .flight::after { content: " in flight"; color: var(--quiet); font-size: .85rem; }
   td.ejected::before { content: "ejected "; }
   .changes .number::after { content: " of the keys moved"; color: var(--quiet); }
-  .share svg { width: 4rem; }
+  .share svg { width: 2.5rem; }
+  .me { margin-left: .3rem; }
 }
 @media (prefers-reduced-motion: no-preference) {
   .clock.live::before {
