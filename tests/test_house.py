@@ -112,6 +112,8 @@ PURE = [
     "knet.kubernetes.slices",
     "knet.routing",
     "knet.ring.standing",
+    "knet.integrations.status.text",
+    "knet.integrations.status.machine",
 ]
 IMPURE_IMPORTS = {
     "aiodns",
