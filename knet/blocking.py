@@ -27,7 +27,7 @@ import knet.ring
 from knet.belief import State
 from knet.endpoint import Endpoint
 from knet.errors import RingClosed, RingMisused, RingNotReady
-from knet.ring import RingOptions, RingStats
+from knet.ring import PastChange, RingOptions, RingStats
 from knet.ring.serving import Acquired, EjectOn, RetryOn
 from knet.ring.serving import Attempts as AsyncAttempts
 from knet.routing.errors import never_sent, unreachable
@@ -316,6 +316,19 @@ class Ring:
         As `knet.Ring.is_mine`.
         """
         return self._running()[1].is_mine(key)
+
+    @property
+    def previous(self) -> Snapshot | None:
+        """
+        As `knet.Ring.previous`.
+        """
+        return self._running()[1].previous
+
+    def history(self) -> tuple[PastChange, ...]:
+        """
+        As `knet.Ring.history`.
+        """
+        return self._running()[1].history()
 
     @property
     def snapshot(self) -> Snapshot:

@@ -8,6 +8,7 @@ and its answers never change. `Change` compares two.
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress
 from typing import Any, final
@@ -18,6 +19,7 @@ from knet.hashring import HashRing, Placement, hash_key
 from knet.hashring.base import BasePlacement, owners
 from knet.hashring.hash_ring import shift_of
 from knet.hashring.placement import key_list
+from knet.hashring.steps import Steps, exhaust
 from knet.pods import by_name, differing, find
 
 __all__ = ["Change", "KeySpace", "Snapshot", "moved_about"]
@@ -28,6 +30,11 @@ _SAMPLES = 4096
 _FEW_SAMPLES = 1024
 
 _weight = operator.attrgetter("weight")
+
+# How many of them, of endpoints and of slots are gone through in a step.
+_HASHES_AT_ONCE = 64
+_ENDPOINTS_AT_ONCE = 256
+_SLOTS_AT_ONCE = 4096
 
 
 @final
@@ -152,6 +159,27 @@ class Snapshot:
         """
         return self.placement.share()
 
+    def sharing(self) -> Steps[dict[Endpoint, float]]:
+        """
+        Do the work of `share`, yielding after about every 0.1 ms of it; return the shares.
+
+        For who has an event loop: to count 65,536 slots holds it for some milliseconds. A placement
+        without a table is asked in one step.
+        """
+        table = owners(self.placement)
+        if not table:
+            return self.placement.share()
+        counts: Counter[int] = Counter()
+        for first in range(0, len(table), _SLOTS_AT_ONCE // 4):
+            counts.update(map(id, table[first : first + _SLOTS_AT_ONCE // 4]))
+            yield
+        shares: dict[Endpoint, float] = {}
+        for endpoint in self.endpoints:
+            shares[endpoint] = counts[id(endpoint)] / len(table)
+            if not len(shares) % _ENDPOINTS_AT_ONCE:
+                yield
+        return shares
+
     def find(self, text: str) -> Endpoint | None:
         """
         Return the endpoint that *text* means, or `None`: of one snapshot, by what a person knows of it.
@@ -228,8 +256,21 @@ class Change:
         when it is first asked for, in less than 1 ms.
         """
         if self._moved is None:
-            old, new = _owners(self.before, self.after)
-            self._moved = sum(map(operator.is_not, old, new)) / len(old)
+            self._moved = exhaust(self.moving())
+        return self._moved
+
+    def moving(self) -> Steps[float]:
+        """
+        Do the work of `moved`, yielding after about every 0.1 ms of it; return it.
+        """
+        if self._moved is None:
+            old, new = yield from _finding_owners(self.before, self.after)
+            count = 0
+            for first in range(0, len(old), _SLOTS_AT_ONCE):
+                part = slice(first, first + _SLOTS_AT_ONCE)
+                count += sum(map(operator.is_not, old[part], new[part]))
+                yield
+            self._moved = count / len(old)
         return self._moved
 
     def gained(self, endpoint: Endpoint | None = None) -> KeySpace:
@@ -428,6 +469,12 @@ def _itself(snapshot: Snapshot, endpoint: Endpoint | None) -> Endpoint | None:
 def _owners(
     before: Snapshot, after: Snapshot
 ) -> tuple[Sequence[Endpoint | None], Sequence[Endpoint | None]]:
+    return exhaust(_finding_owners(before, after))
+
+
+def _finding_owners(
+    before: Snapshot, after: Snapshot
+) -> Steps[tuple[Sequence[Endpoint | None], Sequence[Endpoint | None]]]:
     """
     Return who owns each equal part of the key space in *before* and in *after*: exactly where both
     have as many such parts, else at so many hashes.
@@ -435,23 +482,43 @@ def _owners(
     Equal endpoints are the same object on both sides, so that a caller can compare with `is`:
     comparing 65,536 pairs by value takes 40 ms, by identity 0.7 ms.
     """
-    known = {e: e for e in (*after.endpoints, *before.endpoints)}
+    known: dict[Endpoint, Endpoint] = {}
+    for count, endpoint in enumerate((*after.endpoints, *before.endpoints), 1):
+        known[endpoint] = endpoint
+        if not count % _ENDPOINTS_AT_ONCE:
+            yield
     old, new = owners(before.placement), owners(after.placement)
     if old is None or new is None or (old and new and len(old) != len(new)):
         # Whatever a placement of somebody's own returns, what equals an endpoint is that endpoint.
-        old = [known.get(e, e) for e in _sample(before)]
-        new = [known.get(e, e) for e in _sample(after)]
-    elif any(known[e] is not e for e in after.endpoints):
-        same = {id(e): known[e] for e in after.endpoints}
-        new = [same[id(e)] for e in new]
+        old = [known.get(e, e) for e in (yield from _sampling(before))]
+        new = [known.get(e, e) for e in (yield from _sampling(after))]
+        yield
+    else:
+        same: dict[int, Endpoint] = {}
+        is_same = True
+        for count, endpoint in enumerate(after.endpoints, 1):
+            same[id(endpoint)] = known[endpoint]
+            is_same = is_same and known[endpoint] is endpoint
+            if not count % _ENDPOINTS_AT_ONCE:
+                yield
+        if not is_same:
+            told: list[Endpoint] = []
+            for first in range(0, len(new), _SLOTS_AT_ONCE):
+                told += [same[id(e)] for e in new[first : first + _SLOTS_AT_ONCE]]
+                yield
+            new = told
     size = len(old) or len(new) or 1
     return old or [None] * size, new or [None] * size
 
 
-def _sample(snapshot: Snapshot) -> Sequence[Endpoint]:
+def _sampling(snapshot: Snapshot) -> Steps[Sequence[Endpoint]]:
     step = 2**64 // _SAMPLES
     pick = snapshot.placement.get_hash
+    found: list[Endpoint] = []
     try:
-        return [pick(step // 2 + step * i) for i in range(_SAMPLES)]
+        for first in range(0, _SAMPLES, _HASHES_AT_ONCE):
+            found += [pick(step // 2 + step * (first + i)) for i in range(_HASHES_AT_ONCE)]
+            yield
     except NoEndpoints:
         return ()
+    return found

@@ -96,7 +96,8 @@ INSIDE = {
     "knet.kubernetes": ["slices", "access", "reflector", "source"],
     "knet.integrations": [
         *("retries", "transport", "httpx2", "httpx", "aiohttp", "grpc"),
-        *("forwarding", "tallies", "forwarder", "asgi"),
+        *("scopes", "forwarding", "tallies", "forwarder", "status", "status.facts", "status.words"),
+        *("status.machine", "status.picture", "status.look", "status.text", "status.page", "asgi"),
         *("readings", "prometheus", "opentelemetry"),
     ],
     "knet.testing": [
@@ -105,22 +106,8 @@ INSIDE = {
         *("api.door", "service", "pytest_plugin"),
     ],
     "knet.ring": [
-        *(
-            "words",
-            "standing",
-            "sharing",
-            "watching",
-            "asking",
-            "listening",
-            "falling",
-            "feeds",
-            "life",
-            "detour",
-            "serving",
-            "batches",
-            "owning",
-        ),
-        *("options", "ring"),
+        *("words", "standing", "sharing", "watching", "asking", "listening", "falling", "feeds"),
+        *("life", "detour", "serving", "batches", "owning", "history", "options", "ring"),
     ],
 }
 RULES = ["pace", "age", "family", "absence", "disputes", "samples", "choice", "handover"]
@@ -142,6 +129,8 @@ PURE = [
     "knet.kubernetes.slices",
     "knet.routing",
     "knet.ring.standing",
+    "knet.integrations.status.text",
+    "knet.integrations.status.machine",
 ]
 IMPURE_IMPORTS = {
     "aiodns",

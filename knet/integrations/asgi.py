@@ -1,12 +1,12 @@
 """
-Rings in ASGI applications, such as FastAPI and Starlette: a lifespan that opens one, and a middleware that has
-each request served by the pod that owns its key. The extra `asgi`.
+Rings in ASGI applications, such as FastAPI and Starlette: a lifespan that opens one, a middleware that has
+each request served by the pod that owns its key, and a page that shows them. The extra `asgi`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Unpack, final, get_args
 
@@ -21,6 +21,20 @@ from knet import (
 )
 from knet.integrations import tallies
 from knet.integrations.forwarding import HOP, BadGateway, Hop, hop_in, is_in_via, target_of
+from knet.integrations.scopes import (
+    App,
+    GivenRing,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    check_given,
+    found_in,
+    given_in,
+    nowhere,
+    say,
+)
+from knet.integrations.status.page import StatusPage
 
 if TYPE_CHECKING:
     import httpx2
@@ -33,19 +47,12 @@ else:
     except ImportError:  # an application of another kind
         HTTPConnection = Any
 
-__all__ = ["OwnerMiddleware", "ring_lifespan", "ring_of"]
+__all__ = ["OwnerMiddleware", "StatusPage", "ring_lifespan", "ring_of"]
 
 _logger = logging.getLogger("knet")
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Mode = Literal["forward", "redirect", "refuse"]
 
-# "Try Again Later", of the registry of RFC 6455.
-_TRY_AGAIN_LATER = 1013
 _MISDIRECTED = 421
 
 
@@ -113,9 +120,9 @@ class RingOf:
         Raises:
             RingNotReady: There is none.
         """
-        ring = _found_in(connection.scope, self._name)
+        ring = found_in(connection.scope, self._name)
         if ring is None:
-            raise RingNotReady(_nowhere(self._name))
+            raise RingNotReady(nowhere(self._name))
         return ring
 
     # FastAPI asks an object for its annotations, and does not know where their names come from.
@@ -133,21 +140,6 @@ class RingOf:
 
 # For `Annotated[knet.Ring, Depends(ring_of)]`, of requests and of WebSockets.
 ring_of = RingOf("ring")
-
-
-def _found_in(scope: Mapping[str, Any], name: str) -> Ring | None:
-    state = scope.get("state")
-    ring = state.get(name) if isinstance(state, Mapping) else None
-    if ring is None:
-        ring = getattr(getattr(scope.get("app"), "state", None), name, None)
-    return ring if isinstance(ring, Ring) else None
-
-
-def _nowhere(name: str) -> str:
-    return (
-        f"there is no ring called {name!r}, neither in the state of the lifespan nor in app.state: "
-        f"FastAPI(lifespan=ring_lifespan(..., name={name!r}))"
-    )
 
 
 @final
@@ -194,7 +186,7 @@ class OwnerMiddleware:
     def __init__(
         self,
         app: App,
-        ring: Ring | Callable[[], Ring | None] | str = "ring",
+        ring: GivenRing = "ring",
         *,
         key: Callable[[Scope], str | bytes | None],
         mode: Mode = "forward",
@@ -206,8 +198,7 @@ class OwnerMiddleware:
         scheme: Literal["http", "https"] = "http",
         transport: Callable[[Endpoint], httpx2.AsyncBaseTransport] | None = None,
     ) -> None:
-        if not isinstance(ring, Ring | str) and not callable(ring):
-            raise TypeError(f"ring must be a Ring, a function or a name, not {type(ring).__name__}")
+        check_given(ring)
         for what, given in (("key", key), ("location", location), ("transport", transport)):
             if not callable(given) and (what == "key" or given is not None):
                 raise TypeError(f"{what} must be a function, not {type(given).__name__}")
@@ -312,13 +303,9 @@ class OwnerMiddleware:
             await self._forward(key, ring, scope, receive, send)
 
     def _find(self, scope: Scope) -> Ring | None:
-        if isinstance(self._ring, Ring):
-            return self._ring
-        if not isinstance(self._ring, str):
-            return self._ring()
-        ring = _found_in(scope, self._ring)
-        if ring is None and self._has_started:
-            raise ConfigError(_nowhere(self._ring))
+        ring = given_in(scope, self._ring)
+        if ring is None and self._has_started and isinstance(self._ring, str):
+            raise ConfigError(nowhere(self._ring))
         return ring
 
     def _hop(self, scope: Scope, ring: Ring) -> Hop | None:
@@ -401,31 +388,3 @@ def _called(ring: Ring) -> str:
     Return what this pod is called, also while it is not ready.
     """
     return f"{ring.service} {ring.me or id(ring)}"
-
-
-async def say(
-    scope: Scope,
-    send: Send,
-    status: int,
-    text: str,
-    headers: list[tuple[bytes, bytes]] | None = None,
-) -> None:
-    """
-    Answer with a line of text, or close a WebSocket that was not accepted.
-    """
-    body = f"{text}\n".encode() if text else b""
-    told = [
-        *(headers or []),
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    if status == 503:
-        told.append((b"retry-after", b"1"))
-    kind = "http.response"
-    if scope["type"] == "websocket":
-        if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": text[:120]})
-            return
-        kind = "websocket.http.response"
-    await send({"type": f"{kind}.start", "status": status, "headers": told})
-    await send({"type": f"{kind}.body", "body": body})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -30,6 +30,7 @@ from knet.integrations.forwarding import (
     request_headers,
     target_of,
 )
+from knet.integrations.scopes import Message, Receive, Scope, Send
 from knet.integrations.transport import KEPT_ALIVE, OverlaidUrl
 
 try:
@@ -50,11 +51,6 @@ __all__ = ["Forwarder"]
 _logger = logging.getLogger("knet")
 
 T = TypeVar("T")
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 # Bytes of one message of a WebSocket: as much as uvicorn takes.
 _LARGEST_MESSAGE = 16 * 1024 * 1024

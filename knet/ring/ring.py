@@ -30,6 +30,7 @@ from knet.question import Family, Protocol, Question, shown
 from knet.resolver import Resolver, StaticResolver
 from knet.ring.batches import call_many
 from knet.ring.feeds import feed_of
+from knet.ring.history import History, PastChange
 from knet.ring.life import Life
 from knet.ring.owning import Held, Owning, WhileMine, own
 from knet.ring.serving import (
@@ -105,6 +106,7 @@ class Ring:
 
     __slots__ = (
         "__weakref__",
+        "_history",
         "_life",
         "_names",
         "_owning",
@@ -165,6 +167,7 @@ class Ring:
             raise TypeError(f"ejection must be an EjectionPolicy, not {type(ejection).__name__}")
         self._serving = Serving(question, ejection)
         self._owning = Owning(question)
+        self._history = History()
         self._life = Life(
             question,
             feed,
@@ -183,7 +186,9 @@ class Ring:
 
     def _follow(self, snapshot: Snapshot | None, *, here: bool) -> None:
         self._serving.follow(snapshot, here=here)
-        self._owning.follow(snapshot, here=here, now=self._serving.clock())
+        now, soon = self._serving.clock(), self._serving.soon
+        self._owning.follow(snapshot, here=here, now=now)
+        self._history.follow(snapshot, here=here, now=now, soon=soon)
 
     @classmethod
     def static(
@@ -493,7 +498,10 @@ class Ring:
     @property
     def in_flight(self) -> Mapping[Endpoint, int]:
         """
-        How many attempts and acquired places there are where, now; who has none is not in it.
+        How many attempts and acquired places there are now, at which endpoint; nobody has 0.
+
+        An endpoint that has left is in it until the last one there has ended. `stats().in_flight` is
+        the sum.
         """
         return MappingProxyType(self._serving.load.at)
 
@@ -687,6 +695,25 @@ class Ring:
                 f"{self!r} waits for its first answer; `await ring.get(key)` waits too"
             )
         return snapshot
+
+    @property
+    def previous(self) -> Snapshot | None:
+        """
+        The snapshot before the latest, or `None` before the first change and after the end.
+
+        One change back, for comparing: in a rolling update that is seconds ago, and may be no better.
+        Who had a key before is what `previous_owners` tells.
+        """
+        return self._history.previous
+
+    def history(self) -> tuple[PastChange, ...]:
+        """
+        Return the last 16 changes, latest first; also after the end.
+
+            for change in ring.history():
+                print(f"{change.age:.0f} s ago", "+", change.added, "-", change.removed)
+        """
+        return self._history.told(self._serving.clock())
 
     @property
     def state(self) -> State:

@@ -1,0 +1,166 @@
+"""
+What a ring remembers of its changes, and what it tells of its requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+import knet.blocking
+from knet import Endpoint, HashRing, RefreshPolicy, Ring, RingNotReady, Snapshot
+from knet.hashring import Maglev, Rendezvous
+from knet.hashring.steps import exhaust
+from knet.ring.history import MOST_CHANGES
+from tests.fakes import FakeResolver, endpoints
+from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
+
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
+
+PODS = endpoints(6)
+QUICK = RefreshPolicy(jitter=0, confirm=1)
+WITHIN = 30.0
+
+
+@contextlib.asynccontextmanager
+async def ring_and_resolver(**options: Any) -> AsyncIterator[tuple[Ring, FakeResolver]]:
+    resolver = FakeResolver(*PODS[:3])
+    async with Ring("web.prod", resolver=resolver, refresh=QUICK, **options) as ring:
+        yield ring, resolver
+
+
+async def to(ring: Ring, resolver: FakeResolver, *pods: Endpoint) -> None:
+    """
+    Let these be the pods, and wait until what moved is counted.
+    """
+    resolver.answer(*pods)
+    await ring.refresh()
+    with anyio.fail_after(WITHIN):
+        while any(change.moved is None for change in ring.history()):
+            await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("placement", [HashRing, Rendezvous, Maglev])
+async def test_changes_are_remembered_latest_first(
+    placement: Callable[..., Any],
+) -> None:
+    """
+    Who joined, who left, how much moved, and how long ago.
+    """
+    async with ring_and_resolver(placement=placement) as (ring, resolver):
+        assert ring.history() == ()
+        assert ring.previous is None
+        first = ring.snapshot
+
+        await to(ring, resolver, *PODS[:4])
+        second = ring.snapshot
+        await anyio.sleep(2)
+        await to(ring, resolver, *PODS[1:4])
+
+        left, joined = ring.history()
+        assert (joined.added, joined.removed) == ((PODS[3],), ())
+        assert (left.added, left.removed) == ((), (PODS[0],))
+        assert (joined.generation, left.generation) == (2, 3)
+        assert joined.moved == first.diff(second).moved
+        assert left.moved == second.diff(ring.snapshot).moved
+        assert joined.age - left.age >= 2
+        assert ring.previous is second
+
+
+async def test_only_the_last_changes_are_kept_and_no_snapshots() -> None:
+    async with ring_and_resolver() as (ring, resolver):
+        pods = endpoints(MOST_CHANGES + 6)
+        for number in range(MOST_CHANGES + 2):
+            await to(ring, resolver, *pods[: 4 + number])
+
+        history = ring.history()
+        assert len(history) == MOST_CHANGES
+        assert history[0].generation == ring.snapshot.generation
+
+
+async def test_changes_outlive_the_ring_and_the_snapshot_before_does_not() -> None:
+    """
+    What was not yet counted at the end stays uncounted.
+    """
+    async with ring_and_resolver() as (ring, resolver):
+        await to(ring, resolver, *PODS[:4])
+        resolver.answer(*PODS[:5])
+        await ring.refresh()
+    assert [change.added for change in ring.history()] == [(PODS[4],), (PODS[3],)]
+    assert ring.previous is None
+    before = ring.history()[0].moved
+    for _ in range(100):
+        await anyio.lowlevel.checkpoint()
+    assert ring.history()[0].moved == before
+
+
+async def test_a_ring_that_never_started_has_no_history() -> None:
+    ring = Ring.static(PODS)
+
+    assert ring.history() == ()
+    assert ring.previous is None
+    assert ring.in_flight == {}
+
+
+class Odd(HashRing[Endpoint]):
+    """
+    A placement that fails when it is asked for the owner of a hash.
+    """
+
+    __slots__ = ()
+
+    def get_hash(self, h64: int) -> Endpoint:
+        raise ValueError("odd")
+
+
+async def test_what_cannot_be_counted_is_unknown_and_harms_nobody() -> None:
+    """
+    A placement of a user's may fail; the change is remembered all the same, and the next ones too.
+    """
+    resolver = FakeResolver(*PODS[:3])
+    async with Ring("web.prod", resolver=resolver, refresh=QUICK, placement=Odd) as ring:
+        for count in (4, 5):
+            resolver.answer(*PODS[:count])
+            await ring.refresh()
+            for _ in range(200):
+                await anyio.lowlevel.checkpoint()
+        assert [change.moved for change in ring.history()] == [None, None]
+        assert ring.state == "fresh"
+
+
+async def test_what_is_in_flight_is_told_by_endpoint() -> None:
+    async with ring_and_resolver() as (ring, _):
+        async with ring.acquire("a") as pod, ring.acquire("a", bound=None) as again:
+            assert again == pod
+            assert ring.in_flight == {pod: 2}
+            assert ring.stats().in_flight == 2
+        assert ring.in_flight == {}
+
+
+def test_the_blocking_ring_tells_the_same() -> None:
+    with knet.blocking.Ring("web.prod", resolver=FakeResolver(*PODS[:3])) as ring:
+        with ring.acquire("a") as pod:
+            assert ring.in_flight == {pod: 1}
+        assert ring.history() == ()
+        assert ring.previous is None
+    with pytest.raises((RingNotReady, knet.RingClosed)):
+        ring.history()
+
+
+@pytest.mark.parametrize("placement", [HashRing, Rendezvous, Maglev])
+def test_steps_give_what_one_go_gives(placement: Callable[..., Any]) -> None:
+    """
+    `sharing` is `share`, and `moving` is `moved`; those with a table take many steps.
+    """
+    many = [Endpoint(f"pod-{n}", f"10.0.{n // 250}.{n % 250}", 80) for n in range(600)]
+    before = Snapshot(placement(many))
+    after = Snapshot(placement([*many[1:], Endpoint("new", "10.9.9.9", 80)]))
+
+    assert exhaust(before.sharing()) == before.share()
+    assert exhaust(before.diff(after).moving()) == before.diff(after).moved > 0
+    assert sum(1 for _ in before.diff(after).moving()) > 10
+    assert exhaust(Snapshot(placement([])).sharing()) == {}
