@@ -10,7 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, pairwise
 from operator import is_not
 
 from knet import Endpoint
@@ -125,7 +125,7 @@ def follow(
     load = before = _load(plan.before, picks, traffic)
     had = _Had(len(traffic.keys))
     steps: list[Moved] = []
-    for earlier, step in zip(plan.steps, plan.steps[1:], strict=False):
+    for earlier, step in pairwise(plan.steps):
         placement = placement.replace(step.pods)
         previous, picks = picks, _picks(placement, traffic, looked_up)
         moved = list(compress(range(len(picks)), map(is_not, previous, picks)))
@@ -137,8 +137,8 @@ def follow(
                 pods=len(step.pods),
                 moved=len(moved),
                 least=_least(
-                    dict(zip(earlier.pods, last.keys, strict=True)),
-                    dict(zip(step.pods, load.keys, strict=True)),
+                    dict(zip(map(id, earlier.pods), last.keys, strict=True)),
+                    dict(zip(map(id, step.pods), load.keys, strict=True)),
                 ),
                 misses=len(missed),
                 requests=sum(map(traffic.shares.__getitem__, missed)),
@@ -216,5 +216,5 @@ def _load(pods: tuple[Endpoint, ...], picks: Sequence[Endpoint], traffic: Traffi
     return Load(keys, shares, busiest(keys, pods), busiest(shares, pods))
 
 
-def _least(before: Mapping[Endpoint, int], after: Mapping[Endpoint, int]) -> int:
+def _least(before: Mapping[int, int], after: Mapping[int, int]) -> int:
     return sum(max(0, count - before.get(pod, 0)) for pod, count in after.items())

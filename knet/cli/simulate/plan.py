@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from knet import ConfigError, Endpoint
@@ -21,6 +22,9 @@ __all__ = ["MOST_PODS", "Fleet", "Plan", "Rolling", "Step"]
 MOST_PODS = 10_000
 
 Rolling = Literal["deployment", "statefulset"]
+
+# Pods of all steps together.
+_MOST_IN_ALL = 4_000_000
 
 _PORT = 8080
 _NETWORK = "10.244"
@@ -68,17 +72,14 @@ class Plan:
         """
         How many pods become ready, in all steps together.
         """
-        return sum(len({*b.pods} - {*a.pods}) for a, b in self._pairs())
+        return sum(len(_new(a.pods, b.pods)) for a, b in pairwise(self.steps))
 
     @property
     def leaves(self) -> int:
         """
         How many pods go away, in all steps together.
         """
-        return sum(len({*a.pods} - {*b.pods}) for a, b in self._pairs())
-
-    def _pairs(self) -> Sequence[tuple[Step, Step]]:
-        return list(zip(self.steps, self.steps[1:], strict=False))
+        return sum(len(_new(b.pods, a.pods)) for a, b in pairwise(self.steps))
 
 
 class Fleet:
@@ -193,6 +194,7 @@ class Fleet:
             if not unavailable.endswith("%"):
                 raise ConfigError("--max-surge and --max-unavailable must not both be 0")
             fewer = 1
+        _check_steps(count, more + fewer)
         steps = [_step("", old)]
         new: list[Endpoint] = []
         while old:
@@ -223,6 +225,7 @@ class Fleet:
         away = _part(unavailable, count, "--max-unavailable", math.ceil)
         if not away:
             raise ConfigError("--max-unavailable must be at least 1 for a StatefulSet")
+        _check_steps(count, away)
         steps = [_step("", pods)]
         for end in range(count, 0, -away):
             start = max(0, end - away)
@@ -230,6 +233,23 @@ class Fleet:
             pods[start:end] = self.pods(end - start, start)
             _add(steps, f"{end - start} return", pods)
         return Plan(f"rolling update of a StatefulSet of {_pods(count)}", tuple(steps))
+
+
+def _new(before: Sequence[Endpoint], after: Sequence[Endpoint]) -> set[int]:
+    # By identity: a plan has each pod once, and to hash an endpoint takes longer.
+    return {*map(id, after)} - {*map(id, before)}
+
+
+def _check_steps(count: int, together: int) -> None:
+    """
+    Raise where a rolling update of *count* pods, so many of them together, has too many steps to be kept.
+    """
+    steps = 2 * math.ceil(count / together)
+    if steps * count > _MOST_IN_ALL:
+        raise ConfigError(
+            f"{steps:,} steps of {count:,} pods are too many: take more pods at a time by --max-unavailable, "
+            f"{math.ceil(2 * count * count / _MOST_IN_ALL):,} for instance"
+        )
 
 
 def _add(steps: list[Step], told: str, pods: Sequence[Endpoint]) -> None:

@@ -91,18 +91,20 @@ def _draw_steps(where: Axes, report: Report) -> None:
         moved = [100 * step.moved / len(report.traffic.keys) for step in outcome.steps]
         colour = _COLOURS[number % len(_COLOURS)]
         if len(moved) == 1:
-            where.bar(outcome.placement, moved[0], color=colour)
+            where.bar(number, moved[0], color=colour)
         else:
             steps = range(1, len(moved) + 1)
             where.plot(steps, moved, ".-", color=colour, label=outcome.placement)
     where.set_ylabel("of all keys (%)")
     where.set_ylim(bottom=0)
     if len(report.plan.steps) == 2:
+        names = [each.placement for each in report.outcomes]
         least = 100 * min(each.least for each in report.outcomes) / len(report.traffic.keys)
         where.axhline(least, color="black", linewidth=0.8, linestyle=":", label="least")
         where.set_title("keys moved")
-        where.tick_params(axis="x", rotation=20)
-        where.legend(frameon=False, loc="lower left")
+        where.set_xticks(range(len(names)), names, rotation=25, ha="right", rotation_mode="anchor")
+        where.set_ylim(top=where.get_ylim()[1] * 1.15)  # room for the legend
+        where.legend(frameon=False, loc="upper left")
         return
     where.set_title("keys moved by each step")
     where.set_xlabel("step")

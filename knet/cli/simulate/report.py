@@ -182,7 +182,7 @@ def _show_news(report: Report) -> None:
         ranges = news.join_half, news.join_all, news.leave_half, news.leave_all
         return [news.source, *map(_seconds, ranges)]
 
-    headers = ("seconds until", "half know", "all know", "half drop", "all drop")
+    headers = ("until", "half know", "all know", "half drop it", "all drop it")
     title = f"A pod that is new, and one that is gone: a model of {_clients(report)}"
     _print_table(title, headers, map(row, report.news))
     _print(
@@ -194,15 +194,16 @@ def _show_news(report: Report) -> None:
 
 def _show_costs(report: Report, *, changes: bool) -> None:
     def row(cost: Cost) -> list[str]:
-        by_dns = [f"{cost.queries:,.0f}", "-", _bytes(cost.start), f"{_bytes(cost.steady)}/s", "-"]
+        queries = f"{cost.queries:,.{0 if cost.queries >= 9.95 else 1}f}"
+        by_dns = [queries, "-", _bytes(cost.start), f"{_bytes(cost.steady)}/s", "-"]
         by_api = ["-", f"{cost.watches:,}", _bytes(cost.start), "-", _bytes(cost.event)]
         if changes:
             by_dns.append("-")
             by_api.append(_bytes(cost.change))
         return [cost.source, *(by_api if cost.watches else by_dns)]
 
-    headers = ["", "DNS queries/s", "watches", "start", "steady", "an event"]
-    headers += ["this change"] if changes else []
+    headers = ["", "queries/s", "watches", "start", "steady", "an event"]
+    headers += ["all events"] if changes else []
     _print_table(f"The cost of {_clients(report)}, by arithmetic", headers, map(row, report.costs))
     _print("A client is a process: its rings of one service share a lookup, or a watch.", "dim")
     most = MOST_SRV if any(pod.name != pod.address for pod in report.plan.after) else MOST_A
@@ -215,8 +216,10 @@ def _clients(report: Report) -> str:
 
 
 def _seconds(of: Range) -> str:
-    digits = 2 if of.median < 0.95 else 1 if of.median < 9.95 else 0
-    return f"{of.median:,.{digits}f} ({of.low:,.{digits}f}-{of.high:,.{digits}f})"
+    if of.median < 0.95:
+        return f"{1000 * of.median:.0f}ms ({1000 * of.low:.0f}-{1000 * of.high:.0f})"
+    digits = 1 if of.median < 9.95 else 0
+    return f"{of.median:.{digits}f}s ({of.low:.{digits}f}-{of.high:.{digits}f})"
 
 
 def _bytes(count: float) -> str:

@@ -109,6 +109,9 @@ def simulate(wanted: Wanted, *, progress: bool = False) -> Report:
             f"--clients must be from 1 to {model.MOST_CLIENTS:,}, got {wanted.clients:,}"
         )
     planned = _plan(wanted)
+    for step in planned.steps:
+        if not any(pod.weight for pod in step.pods):
+            raise ConfigError("--weights: some pod must have a weight above 0, at every step")
     keys = _traffic(wanted)
     pods = len(planned.after)
     in_flight = _in_flight(wanted, pods)
