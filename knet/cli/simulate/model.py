@@ -185,7 +185,7 @@ def _by_dns(ttl: int, clients: int, chance: random.Random) -> News:
         expiries = [chance.uniform(0, ttl) for _ in range(_SERVERS)]
         join, leave = [], []
         for _ in range(clients):
-            now = _first_after(chance.choice(expiries), ttl, chance)
+            now = first_after(chance.choice(expiries), ttl, chance)
             join.append(now)
             for _ in range(policy.confirm - 1):
                 now += policy.shortest * (1 + policy.jitter * chance.random())
@@ -219,7 +219,7 @@ def _news(source: str, joins: Sequence[list[float]], leaves: Sequence[list[float
     )
 
 
-def _first_after(expiry: float, ttl: int, chance: random.Random) -> float:
+def first_after(expiry: float, ttl: int, chance: random.Random) -> float:
     """
     Return when a client asks first once an entry has expired that expires at *expiry*, and every *ttl*.
     """

@@ -18,6 +18,7 @@ from knet.cli.simulate import SIMULATED, Report, Wanted, show, simulate
 from knet.cli.simulate import simulation as module
 from knet.hashring import HashRing
 from tests.cli.commands import finish, run, start
+from tests.hosts.documents import ROOT
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 FEW = ("--keys", "2000")
@@ -75,6 +76,31 @@ def test_without_a_change_nothing_moves() -> None:
     assert found["placements"][0]["steps"] == found["news"] == found["bounded"] == []
     assert found["bound"] is found["in_flight"] is None
     assert "move" not in run("simulate", *FEW).stdout
+
+
+COSTS = re.findall(
+    r"^\| ([\d,]+) \| ([\d,]+) \| (.+) \| (.+) \| (.+) \| (.+) \| (.+) \|$",
+    (ROOT / "docs" / "simulate.md").read_text("utf-8"),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("row", COSTS, ids=lambda row: f"{row[0]}-{row[1]}")
+def test_the_costs_in_the_docs_are_those_that_are_printed(row: tuple[str, ...]) -> None:
+    clients, pods = (cell.replace(",", "") for cell in row[:2])
+
+    lines = run("simulate", "--clients", clients, "--pods", pods, "--keys", "100").stdout
+    by_dns, by_api = (
+        re.split(r"  +", line)[1:]
+        for line in lines.splitlines()
+        if line.startswith(("DNS, TTL 5 s", "EndpointSlices  "))
+    )
+
+    assert (by_dns[0], by_dns[3], by_api[1], by_api[2], by_api[4]) == row[2:]
+
+
+def test_the_docs_go_up_to_a_million_clients() -> None:
+    assert ("1,000,000", "10,000") in [row[:2] for row in COSTS]
 
 
 def test_the_same_seed_gives_the_same_output() -> None:
