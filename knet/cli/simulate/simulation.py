@@ -115,7 +115,7 @@ def simulate(wanted: Wanted, *, progress: bool = False) -> Report:
     keys = _traffic(wanted)
     pods = len(planned.after)
     in_flight = _in_flight(wanted, pods)
-    work = _work(wanted, planned, keys, in_flight)
+    work = _work(tuple(placements), planned, keys, in_flight)
     with _Bar(work) if progress else nullcontext(_Bar.silent) as did:
         outcomes = [
             follow(planned, keys, name, make, partial(_looked_up, did, name))
@@ -235,22 +235,20 @@ def _in_flight(wanted: Wanted, pods: int) -> int:
     return in_flight
 
 
-def _work(wanted: Wanted, planned: Plan, keys: Traffic, in_flight: int) -> float:
+def _work(names: Sequence[str], planned: Plan, keys: Traffic, in_flight: int) -> float:
     """
     Return how much there is to do, in look-ups of `HashRing`, unless that is too much.
     """
     work = sum(
-        len(keys.keys) * _cost(name, len(step.pods))
-        for name in wanted.placements
-        for step in planned.steps
+        len(keys.keys) * _cost(name, len(step.pods)) for name in names for step in planned.steps
     )
-    if wanted.bound is not None:
-        work += len(wanted.placements) * bounded.requests_of(in_flight) * _COST_OF_REQUEST
+    if in_flight:
+        work += len(names) * bounded.requests_of(in_flight) * _COST_OF_REQUEST
     if work > _MOST_WORK:
         minutes = work * _SECONDS / 60
         raise ConfigError(
-            f"{len(keys.keys):,} keys in {len(planned.steps):,} steps for {len(wanted.placements)} "
-            f"placements would take some {minutes:,.0f} minutes, and the most is "
+            f"{len(keys.keys):,} keys in {len(planned.steps):,} steps, by {', '.join(names)}, would take some "
+            f"{minutes:,.0f} minutes, and the most is "
             f"{_MOST_WORK * _SECONDS / 60:.0f}: take fewer keys, or more pods at a time by --max-unavailable"
         )
     return work

@@ -22,6 +22,9 @@ MOST_KEYS = 5_000_000
 # Bytes of a line of a file. Longer keys are no keys, but a file of something else.
 _LONGEST_LINE = 65_536
 
+# Bytes of a file that are read.
+_MOST_BYTES = 500_000_000
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -57,7 +60,9 @@ def zipf(count: int, exponent: float = 0.0) -> Traffic:
     if not 0 <= exponent <= 10:
         raise ConfigError(f"--zipf must be from 0 to 10, got {exponent:g}")
     keys = [f"key-{n}" for n in range(1, count + 1)]
-    told = f"{count:,} keys, " + (f"by Zipf's law, {exponent:g}" if exponent else "all alike")
+    told = f"{count:,} key{'' if count == 1 else 's'}, " + (
+        f"by Zipf's law, {exponent:g}" if exponent else "all alike"
+    )
     if not exponent:
         return Traffic(keys, _as_shares([1.0] * count), told)
     return Traffic(keys, _as_shares([n**-exponent for n in range(1, count + 1)]), told)
@@ -71,8 +76,8 @@ def from_file(path: Path) -> Traffic:
     over.
 
     Raises:
-        ConfigError: It cannot be read, has no key that is asked for, more than `MOST_KEYS`, a line of
-            more than 64 KiB, or a count that is none.
+        ConfigError: It cannot be read, has no key that is asked for, more than `MOST_KEYS` or 500 MB, a line
+            of more than 64 KiB, or a count that is none.
     """
     try:
         with path.open("rb") as file:
@@ -83,7 +88,8 @@ def from_file(path: Path) -> Traffic:
     if not 0 < total < math.inf:
         what = "are not asked for, or are asked for too often" if counts else "are none"
         raise ConfigError(f"--keys-file: the keys in {path} {what}")
-    told = f"{len(counts):,} keys of {path.name}"
+    name = "".join(each if each.isprintable() else "?" for each in path.name)
+    told = f"{len(counts):,} key{'' if len(counts) == 1 else 's'} of {name}"
     return Traffic(list(counts), _as_shares(counts.values()), told)
 
 
@@ -116,9 +122,10 @@ def _as_shares(counts: Iterable[float]) -> Sequence[float]:
 
 def _counts(file: BinaryIO, path: Path) -> dict[bytes, float]:
     counts: dict[bytes, float] = {}
-    number = 0
+    number = size = 0
     while line := file.readline(_LONGEST_LINE + 1):
         number += 1
+        size += len(line)
         if len(line) > _LONGEST_LINE:
             raise ConfigError(f"--keys-file: line {number} of {path} has more than 64 KiB")
         line = line.removeprefix(_BOM) if number == 1 else line
@@ -136,6 +143,8 @@ def _counts(file: BinaryIO, path: Path) -> dict[bytes, float]:
         counts[key] = counts.get(key, 0.0) + count
         if len(counts) > MOST_KEYS:
             raise ConfigError(f"--keys-file: {path} has more than {MOST_KEYS:,} keys")
+        if size > _MOST_BYTES:
+            raise ConfigError(f"--keys-file: {path} has more than {_MOST_BYTES // 1_000_000} MB")
     return counts
 
 

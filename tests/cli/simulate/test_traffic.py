@@ -150,7 +150,17 @@ def test_a_file_with_too_many_keys_is_not_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(traffic, "MOST_KEYS", 3)
+    monkeypatch.setattr(traffic, "_MOST_BYTES", 20)
 
     with pytest.raises(ConfigError, match="has more than 3 keys"):
         read(tmp_path, b"a\nb\nc\nd\nnot\ta\tnumber\n")
+    with pytest.raises(ConfigError, match="has more than 0 MB"):
+        read(tmp_path, b"a\n" * 11)
     assert len(read(tmp_path, b"a\nb\nc\na\n")) == 3
+
+
+def test_a_name_of_a_file_is_shown_as_far_as_it_can_be(tmp_path: Path) -> None:
+    file = tmp_path / "a\x1b[31m\nb\udcff"
+    file.write_bytes(b"key\n")
+
+    assert from_file(file).told == "1 key of a?[31m?b?"
