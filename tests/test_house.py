@@ -94,6 +94,9 @@ INSIDE = {
         ),
     ],
     "knet.kubernetes": ["slices", "access", "reflector", "source"],
+    "knet.cli.simulate": [
+        *("traffic", "plan", "moves", "bounded", "model", "report", "plot", "simulation"),
+    ],
     "knet.integrations": [
         *("retries", "transport", "httpx2", "httpx", "aiohttp", "grpc"),
         *("scopes", "forwarding", "tallies", "forwarder", "status", "status.facts", "status.words"),
@@ -161,6 +164,7 @@ ONLY_IN = {
     "trio": {"knet.hosting", "knet.resolver.cares"},
     "dns": {"knet.testing"},
     "typer": {"knet.cli"},
+    "matplotlib": {"knet.cli.simulate.plot"},
     "rich": {"knet.cli"},
 }
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import re
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
 import typer
 from rich.console import Console
@@ -322,6 +324,165 @@ def watch(
     )
 
 
+@app.command()
+def simulate(
+    pods: Annotated[int, typer.Option(help="How many pods there are, up to 10,000.")] = 10,
+    scale: Annotated[
+        int | None,
+        typer.Option(help="To how many pods the service is scaled.", show_default=False),
+    ] = None,
+    rolling: Annotated[
+        Literal["deployment", "statefulset"] | None,
+        typer.Option(
+            help="A rolling update. Pods of a Deployment get new names; those of a StatefulSet go away and "
+            "come back, the last one first.",
+            show_default=False,
+        ),
+    ] = None,
+    max_surge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|PERCENT", help="How many pods more there may be.", show_default="25%"
+        ),
+    ] = None,
+    max_unavailable: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|PERCENT",
+            help="How many fewer may be ready.",
+            show_default="25%, of a StatefulSet 1",
+        ),
+    ] = None,
+    lose_zone: Annotated[
+        bool, typer.Option("--lose-zone", help="All pods of one zone are gone at once.")
+    ] = False,
+    zones: Annotated[
+        int | None,
+        typer.Option(help="Over how many zones the pods are spread.", show_default="3"),
+    ] = None,
+    placement: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="As of `knet get`, or `balanced`: HashRing(balance=1.1). Repeat it to see several side by "
+            "side.",
+            show_default="hashring",
+        ),
+    ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(metavar="N,N,...", help="Weights of the pods, used again and again."),
+    ] = "1",
+    keys: Annotated[
+        int | None,
+        typer.Option(help="How many keys, up to 5,000,000.", show_default="100000"),
+    ] = None,
+    zipf: Annotated[
+        float | None,
+        typer.Option(
+            help="Keys are asked for by Zipf's law: the n-th 1/n^ZIPF times as often as the first.",
+            show_default="all alike",
+        ),
+    ] = None,
+    keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The keys, one a line; how often each is asked for may follow after a tab.",
+            show_default=False,
+        ),
+    ] = None,
+    hot: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="One key has that part of all requests, such as 0.2.",
+            show_default=False,
+        ),
+    ] = None,
+    bound: Annotated[
+        float | None,
+        typer.Option(
+            help="Bounded load, as of `ring.acquire`: 1.25 evens out more, 1.5 keeps more keys at their "
+            "pod.",
+            show_default=False,
+        ),
+    ] = None,
+    in_flight: Annotated[
+        int | None,
+        typer.Option(
+            help="How many requests one client has under way, for --bound.",
+            show_default="10 for each pod",
+        ),
+    ] = None,
+    clients: Annotated[
+        int, typer.Option(help="How many processes follow the service, up to 1,000,000.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same addresses.")] = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw it too, as `.svg` or `.png`; needs matplotlib, the extra `plot`.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """
+    Say what a change of pods would do, before it happens: no cluster is asked.
+
+    How uneven the load gets, how many keys move and how many of them miss in a cache: exactly, since
+    the placements themselves are asked for every key. When clients hear of it, and what that costs
+    the DNS of the cluster and the API server: by a model, which says what it assumes.
+
+    With `--json`: an object with `change`, `placements` (`busiest_before`, `busiest_after`, `moved`,
+    `least`, `misses`, `requests_by_pod`, `steps`), `bounded`, `news` (seconds) and `costs`.
+
+    A million keys take some seconds for each step and placement.
+
+    Example: `knet simulate --pods 10 --scale 12 --zipf 1.1 --placement hashring --placement maglev`
+    """
+    # Imported here because the other commands can do without it, and start sooner.
+    from knet.cli import simulate as simulation  # noqa: PLC0415
+
+    with _told():
+        picture = None if plot is None else simulation.picture(plot)
+        wanted = simulation.Wanted(
+            pods=pods,
+            weights=_numbers(weights, "--weights"),
+            placements=placement or ("hashring",),
+            keys=keys,
+            zipf=zipf,
+            keys_file=keys_file,
+            hot=hot,
+            scale=scale,
+            rolling=rolling,
+            surge=max_surge,
+            unavailable=max_unavailable,
+            lose_zone=lose_zone,
+            zones=zones,
+            bound=bound,
+            in_flight=in_flight,
+            clients=clients,
+            seed=seed,
+        )
+        found = simulation.simulate(wanted, progress=Console(stderr=True).is_terminal)
+        if json:
+            typer.echo(simulation.as_json(found))
+        else:
+            simulation.show(found)
+        if picture is not None:
+            picture(found)
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{option} must be numbers such as 1,1,2, got {text!r}") from None
+
+
 def _target(
     service: str,
     port: str | None,
@@ -351,8 +512,17 @@ def _run(main: Callable[[], Awaitable[T]], backend: Backend) -> T:
     """
     if not is_installed(backend):
         raise typer.BadParameter(f"{backend} is not installed", param_hint="--backend")
-    try:
+    with _told():
         return run(main, backend)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """
+    Let what goes wrong become a line and an exit code.
+    """
+    try:
+        yield
     except (KnetError, ImportError) as error:
         _complain(error)
         raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None

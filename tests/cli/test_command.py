@@ -17,7 +17,7 @@ from knet.cli.loop import Backend
 from tests.cli.commands import finish, run, start
 
 
-@pytest.mark.parametrize("command", ["demo", "resolve", "get", "watch"])
+@pytest.mark.parametrize("command", ["demo", "resolve", "get", "watch", "simulate"])
 def test_each_command_explains_itself(command: str) -> None:
     """
     `--help` and `-h`, and the overview names it.
@@ -107,7 +107,7 @@ def test_python_runs_it_as_a_module() -> None:
 
 def test_help_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for command in ([], ["demo"], ["resolve"], ["get"], ["watch"]):
+    for command in ([], ["demo"], ["resolve"], ["get"], ["watch"], ["simulate"]):
         lines = run(*command, "--help").stdout.splitlines()
         assert max(map(len, lines)) <= 80
 
