@@ -227,6 +227,20 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """The site, out of docs/: a link or an anchor that leads nowhere fails. `-- serve` shows it on loopback."""
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "docs"))
+    config = ["-f", "docs/site/mkdocs.yml"]
+    # What its theme says of its future is for its maintainers.
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}
+    if session.posargs[:1] == ["serve"]:
+        session.run("mkdocs", "serve", *config, *session.posargs[1:], env=quiet)
+    else:
+        site = Path(session.create_tmp()) / "site"
+        session.run("mkdocs", "build", *config, "-d", str(site), *session.posargs, env=quiet)
+
+
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build sdist and wheel, check them, and import what the wheel installs."""
     session.install("-q", "build", "twine")
