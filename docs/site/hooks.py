@@ -33,6 +33,8 @@ OUTSIDE = {
 PICTURES = sorted((ROOT / "benchmarks" / "plots").glob("*.svg"))
 
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+_NAMED_BY_FILE = re.compile(r"\[[\w./-]+\.md(\]\(([^)#\s]+\.md)[^)]*\))")
+_TITLES: dict[str, str] = {}
 _FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -42,7 +44,18 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """
     there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     config.nav = _without_missing(config.nav, there | set(OUTSIDE.values()))
+    _TITLES.clear()
+    _note_titles(config.nav)
     return config
+
+
+def _note_titles(entry: Any) -> None:
+    for each in entry if isinstance(entry, list) else ():
+        for title, target in each.items() if isinstance(each, dict) else ():
+            if isinstance(target, str):
+                _TITLES[target] = title
+            else:
+                _note_titles(target)
 
 
 def _without_missing(entry: Any, there: set[str]) -> Any:
@@ -70,7 +83,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """
-    Let every link lead to a page of the site, or else to the repository.
+    Let every link lead to a page of the site, or else to the repository; what is named by a file gets its title.
     """
     at = page.file.src_uri
     source = next((path for path, name in OUTSIDE.items() if name == at), f"docs/{at}")
@@ -78,9 +91,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     def led(match: re.Match[str]) -> str:
         return match[1] + _target(match[2], source, at) + match[3]
 
+    def named(match: re.Match[str]) -> str:
+        page = posixpath.normpath(posixpath.join(posixpath.dirname(at), match[2]))
+        return f"[{_TITLES[page]}{match[1]}" if page in _TITLES else match[0]
+
     parts = _FENCE.split(markdown)
     # Every other part is a block of code.
-    parts[::2] = [_LINK.sub(led, part) for part in parts[::2]]
+    parts[::2] = [_NAMED_BY_FILE.sub(named, _LINK.sub(led, part)) for part in parts[::2]]
     return "".join(parts)
 
 
