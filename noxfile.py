@@ -226,6 +226,15 @@ def bench(session: nox.Session) -> None:
         session.run("python", "-m", f"benchmarks.{script}")
 
 
+@nox.session(default=False, venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """An environment to work in, `.venv`, with knet as it is here and all that its tests and checks need."""
+    session.run(sys.executable, "-m", "venv", ".venv")
+    groups = nox.project.dependency_groups(PROJECT, "typing", "lint", "docs")
+    python = str(ROOT / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "python")
+    session.run(python, "-m", "pip", "install", "-q", "-e", ".[cli,kubernetes]", *groups)
+
+
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """The site, out of docs/: a link or an anchor that leads nowhere fails. `-- serve` shows it on loopback."""

@@ -27,7 +27,6 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
-    ".github/CODE_OF_CONDUCT.md": "conduct.md",
     "benchmarks/README.md": "benchmarks.md",
 }
 PICTURES = sorted((ROOT / "benchmarks" / "plots").glob("*.svg"))
