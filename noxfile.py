@@ -245,7 +245,8 @@ def docs(session: nox.Session) -> None:
     if session.posargs[:1] == ["serve"]:
         session.run("mkdocs", "serve", *config, *session.posargs[1:], env=quiet)
     else:
-        site = Path(session.create_tmp()) / "site"
+        # Of a relative path MkDocs would think that it is beside its configuration.
+        site = Path(session.create_tmp()).resolve() / "site"
         session.run("mkdocs", "build", *config, "-d", str(site), *session.posargs, env=quiet)
 
 
