@@ -4,9 +4,12 @@ Docstrings that a class takes over from another one by `__doc__ = Base.__doc__`,
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import griffe
+
+ROOT = Path(__file__).parents[2]
 
 
 class TakenOver(griffe.Extension):
@@ -25,4 +28,5 @@ class TakenOver(griffe.Extension):
         for base in cls.bases:
             if str(base).partition("[")[0] == name:
                 path = cls.module.resolve(name)
-                cls.docstring = griffe.load(path.rpartition(".")[0])[name].docstring
+                home = griffe.load(path.rpartition(".")[0], search_paths=[ROOT])
+                cls.docstring = home[name].docstring
