@@ -9,6 +9,7 @@ import dataclasses
 import re
 import typing
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -101,6 +102,22 @@ def test_the_reference_has_every_public_name_once() -> None:
     assert [name for name in shown if name not in things] == []
     described = [things[name] for name in shown]
     assert [n for n, thing in things.items() if not any(thing is each for each in described)] == []
+
+
+def test_what_has_no_docstring_is_described_where_it_is_shown() -> None:
+    """
+    An alias of a type, or a constant.
+    """
+    things = {f"{door}.{name}": thing for door, name, thing in recorded()}
+    silent = {n for n, thing in things.items() if not isinstance(thing, type | FunctionType)}
+    silent.discard("knet.testing.pytest_plugin.headless_service")  # a function to who reads it
+    shown = "\n".join(page.read_text("utf-8") for page in PAGES)
+
+    followed = re.findall(r"^::: (\S+)\n\n(?=(.*))", shown, re.MULTILINE)
+
+    named = [name for name, _ in followed if name in silent]
+    assert len(named) >= 15
+    assert [n for n, text in followed if n in silent and not re.match(r"[A-Z].*\.$", text)] == []
 
 
 def test_the_table_of_the_reference_names_every_module() -> None:
