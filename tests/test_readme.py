@@ -80,6 +80,22 @@ def test_a_program_runs_and_prints_what_is_shown(
         assert_shown(block.prints, printed)
 
 
+def test_the_readme_is_one_screen_with_the_two_commands() -> None:
+    """
+    Who tries it types these, so they stay what they are.
+    """
+    text = (ROOT / "README.md").read_text("utf-8")
+    shown = [block.text.strip() for block in blocks(ROOT / "README.md", "sh")]
+    (program,) = blocks(ROOT / "README.md", "python")
+
+    assert shown == [
+        "python -m pip install '.[cli]' && knet demo",
+        "python -m pip install nox && nox",
+    ]
+    assert len(text.splitlines()) <= 80
+    assert len(program.text.split("\n")) <= 12
+
+
 @pytest.mark.parametrize("block", TESTS, ids=str)
 def test_a_test_passes(block: Block, tmp_path: Path) -> None:
     """
