@@ -225,4 +225,6 @@ def test_the_public_surface_is_the_recorded_one() -> None:
     """
     No name and no signature changes by accident; `python -m tests.public` records what was meant.
     """
-    assert surface().splitlines() == FILE.read_text("utf-8").splitlines()
+    assert surface().splitlines() == FILE.read_text("utf-8").splitlines(), (
+        "if this was meant: python -m tests.public"
+    )
