@@ -226,6 +226,30 @@ def bench(session: nox.Session) -> None:
         session.run("python", "-m", f"benchmarks.{script}")
 
 
+@nox.session(default=False, venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """An environment to work in, `.venv`, with knet as it is here and all that its tests and checks need."""
+    session.run(sys.executable, "-m", "venv", ".venv")
+    groups = nox.project.dependency_groups(PROJECT, "typing", "lint", "docs")
+    python = str(ROOT / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "python")
+    session.run(python, "-m", "pip", "install", "-q", "-e", ".[cli,kubernetes]", *groups)
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """The site, out of docs/: a link or an anchor that leads nowhere fails. `-- serve` shows it on loopback."""
+    session.install("-q", *nox.project.dependency_groups(PROJECT, "docs"))
+    config = ["-f", "docs/site/mkdocs.yml"]
+    # What its theme says of its future is for its maintainers.
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}
+    if session.posargs[:1] == ["serve"]:
+        session.run("mkdocs", "serve", *config, *session.posargs[1:], env=quiet)
+    else:
+        # Of a relative path MkDocs would think that it is beside its configuration.
+        site = Path(session.create_tmp()).resolve() / "site"
+        session.run("mkdocs", "build", *config, "-d", str(site), *session.posargs, env=quiet)
+
+
 @nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build sdist and wheel, check them, and import what the wheel installs."""

@@ -52,6 +52,46 @@ def test_an_url_of_the_project_is_below_its_home(name: str) -> None:
         assert (ROOT / inside[1]).exists()
 
 
+def test_the_forms_lead_to_the_same_home() -> None:
+    """
+    What stands in `.github` cannot read it from the project's metadata.
+    """
+    forms = [path for path in sorted((ROOT / ".github").rglob("*")) if path.is_file()]
+    if not forms:
+        pytest.skip("a source distribution has no forms")
+
+    urls = [
+        url
+        for path in forms
+        for url in re.findall(r"https://github\.com/[^\s)]+", path.read_text("utf-8"))
+    ]
+
+    assert urls
+    assert [url for url in urls if not url.startswith(f"{HOME}/")] == []
+    assert [
+        url for url in urls if (at := HERE.fullmatch(url)) and not (ROOT / at[1]).exists()
+    ] == []
+
+
+def test_workflows_are_yaml_and_ask_for_no_more_rights_than_they_need() -> None:
+    """
+    Only the job that publishes may sign, and nothing may write to the repository.
+    """
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    found = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    if not found:
+        pytest.skip("a source distribution has no workflows")
+
+    for path in found:
+        workflow = yaml.safe_load(path.read_text("utf-8"))
+        assert workflow["permissions"] == {"contents": "read"}
+        for name, job in workflow["jobs"].items():
+            signs = {"id-token": "write", "attestations": "write"}
+            assert job.get("permissions") == (signs if name == "publish" else None)
+            assert job["timeout-minutes"] <= 90
+            assert all(set(step) & {"uses", "run"} for step in job["steps"])
+
+
 def test_the_version_is_that_of_the_distribution() -> None:
     """
     An installed knet knows its version.

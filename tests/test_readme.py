@@ -28,7 +28,7 @@ from knet import RefreshPolicy
 from knet.cli.app import app
 from knet.testing import HeadlessService
 from tests.hosts.cluster import cluster
-from tests.hosts.documents import DOCUMENTS, ROOT, Block, blocks
+from tests.hosts.documents import DOCUMENTS, ROOT, WRITTEN, Block, blocks, dead_links
 from tests.sigint import default_sigint
 
 PYTHON = [each for document in DOCUMENTS for each in blocks(document, "python")]
@@ -85,6 +85,22 @@ def test_a_program_runs_and_prints_what_is_shown(
     printed = capsys.readouterr().out
     if block.prints is not None:
         assert_shown(block.prints, printed)
+
+
+def test_the_readme_is_one_screen_with_the_two_commands() -> None:
+    """
+    Who tries it types these, so they stay what they are.
+    """
+    text = (ROOT / "README.md").read_text("utf-8")
+    shown = [block.text.strip() for block in blocks(ROOT / "README.md", "sh")]
+    (program,) = blocks(ROOT / "README.md", "python")
+
+    assert shown == [
+        "python -m pip install '.[cli]' && knet demo",
+        "python -m pip install nox && nox",
+    ]
+    assert len(text.splitlines()) <= 80
+    assert len(program.text.split("\n")) <= 12
 
 
 @pytest.mark.parametrize("block", TESTS, ids=str)
@@ -170,18 +186,24 @@ def test_a_placement_of_ones_own_passes_a_type_checker(block: Block, tmp_path: P
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", WRITTEN, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     """
     A relative link names a file of the repository, and its anchor a heading there.
     """
-    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
-        if "://" in target:
-            continue
-        path, _, anchor = target.partition("#")
-        file = (document.parent / path).resolve() if path else document
-        assert file.exists(), target
-        assert not anchor or anchor in anchors(file), target
+    assert dead_links(document) == []
+
+
+def test_a_dead_link_is_seen(tmp_path: Path) -> None:
+    """
+    A missing file, a missing heading, and a heading that is a comment in a block of code.
+    """
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One\n\n```sh\n# two\n```\n\n[1](#one) [2](#two) [3](no.md) [4](page.md#one) [5](page.md#six)\n"
+    )
+
+    assert dead_links(page) == ["#two", "no.md", "page.md#six"]
 
 
 def test_the_table_of_defaults_is_that_of_refresh_policy() -> None:
@@ -201,14 +223,6 @@ def assert_shown(shown: str, printed: str) -> None:
     """
     if not doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS):
         pytest.fail(f"shown:\n{shown}\nprinted:\n{printed}")
-
-
-def anchors(document: Path) -> set[str]:
-    """
-    Return what a link can point to in *document*, spelled as GitHub does.
-    """
-    headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 @contextmanager

@@ -139,6 +139,7 @@ class Falling:
         else:
             deadline = math.inf if is_last else anyio.current_time() + self._patience
         began = anyio.current_time()
+        heard: Heard | None = None
         with anyio.CancelScope(deadline=deadline) as self._hearing:
             try:
                 heard = await feed.hear(since, pause)
@@ -150,8 +151,8 @@ class Falling:
                     began,
                     anyio.current_time(),
                 )
-        was_called_off, self._hearing = self._hearing.cancelled_caught, None
-        if was_called_off:
+        self._hearing = None
+        if heard is None:  # it was called off
             if anyio.current_time() < deadline:
                 return None
             late = f"{shown_object(feed.source)} did not answer within {self._patience:g} s"

@@ -12,10 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DOCUMENTS", "ROOT", "Block", "blocks", "example"]
+__all__ = ["DOCUMENTS", "ROOT", "WRITTEN", "Block", "blocks", "dead_links", "example"]
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+# With those that show no programs.
+WRITTEN = (
+    *DOCUMENTS,
+    *sorted((ROOT / "docs" / "reference").glob("*.md")),
+    *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    ROOT / "benchmarks" / "README.md",
+)
 
 _HEADING = re.compile(r"#{1,6} (.+)")
 _FENCE = re.compile(r"```(\w*)")
@@ -87,6 +94,29 @@ def blocks(document: Path, *languages: str) -> list[Block]:
             opened, directives, touching = None, frozenset(), True
     assert opened is None, f"{document} ends inside a block"
     return [each for each in found if not languages or each.language in languages]
+
+
+def dead_links(document: Path) -> list[str]:
+    """
+    Return the relative links of *document* that name no file, or no heading there.
+    """
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        is_ours = "://" not in target
+        if is_ours and (not file.exists() or (anchor and anchor not in anchors(file))):
+            dead.append(target)
+    return dead
+
+
+def anchors(document: Path) -> set[str]:
+    """
+    Return what a link can point to in *document*, spelled as GitHub does.
+    """
+    text = re.sub(r"^```.*?^```$", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 def example(heading: str, document: str = "hosting") -> Block:

@@ -1,5 +1,5 @@
 """
-The tables of docs/weather.md and of the README: each row has a test, each number is the code's.
+The tables of docs/weather.md and of docs/how-it-works.md: each row has a test, each number is the code's.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ DEADLINE = default(knet.Resolver, "deadline")
 MAX_ENDPOINTS = default(knet.Resolver, "max_endpoints")
 START_TIMEOUT = default(knet.Ring, "start_timeout")
 
-# What Kubernetes, DNS and the README's own measurement say: not knet's numbers.
+# What Kubernetes, DNS and a measurement say: not knet's numbers.
 TCP_PORT, LARGEST_KIB, NODE_GIVEN_UP = 53, 64, 53
 SECOND_CHOICE = 2  # get_n(key, 2)
 EJECTED = knet.EjectionPolicy().base
 SAMPLED = (8, 20, 4)  # `tests.belief.worlds` measures it
 
-# All numbers of each row that has any, in order; of a row of both tables, first those of the README.
-README_NUMBERS: dict[str, list[float]] = {
+# All numbers of each row that has any, in order, with those of the paragraph about it; first the short table.
+SHORT_NUMBERS: dict[str, list[float]] = {
     "A pod becomes ready": [LATE],
     "A pod is deleted, dies or gets unready": [POLICY.min_interval, 7],
     "NXDOMAIN or an empty answer": [POLICY.empty_hold],
@@ -68,7 +68,7 @@ NUMBERS: dict[str, list[float]] = {
     "A node dies": [SECOND_CHOICE],
     "The Service is scaled to zero": [POLICY.empty_hold, LATE],
     "A pod refuses your connection": [
-        *(EJECTED, POLICY.min_interval, POLICY.confirm * POLICY.min_interval),
+        *(EJECTED, POLICY.confirm * POLICY.min_interval, POLICY.min_interval),
     ],
     "The first lookup fails": [START_TIMEOUT],
     "SERVFAIL": [POLICY.max_retry],
@@ -82,7 +82,7 @@ NUMBERS: dict[str, list[float]] = {
     "More records than can be true": [MAX_ENDPOINTS],
     "NXDOMAIN or an empty answer": [
         *(POLICY.empty_hold, EMPTY_ANSWERS, POLICY.min_interval),
-        *(MOST_HEARD, POLICY.empty_hold),
+        *(POLICY.empty_hold, MOST_HEARD),
     ],
     "The answer is as large as DNS can carry": [SUSPICIOUS_SIZE],
     "CNAMEs in a circle, or to nowhere": [MAX_ALIASES],
@@ -94,8 +94,8 @@ NUMBERS: dict[str, list[float]] = {
     "A pod flaps": [UNNAMED],
     "A server promises a longer life than it keeps": [
         LONGEST_UNHEARD,
-        LEAST_FILLS,
         LONGEST_UNHEARD,
+        LEAST_FILLS,
     ],
     "A server names some of its pods at random": [*SAMPLED],
     "One family of a dual-stack Service fails": [MOST_FAMILY_HOLD, POLICY.max_retry],
@@ -107,14 +107,18 @@ Row = tuple[str, str]
 
 def rows(document: str, heading: str = "") -> list[Row]:
     """
-    Return the first cell, and the rest, of each row of a table below *heading*.
+    Return the first cell of each row of a table below *heading*, and the rest with what is said of it below.
+
+    Said of it is a paragraph that begins with that cell: `**A pod flaps.** ...`.
     """
     text = (ROOT / document).read_text("utf-8")
     if heading:
         _, _, text = text.partition(f"\n## {heading}\n")
         text, _, _ = text.partition("\n## ")
     found = re.findall(r"^\| ([^|]+?) \| (.+) \|$", text, re.MULTILINE)
-    return [row for row in found if row[0] not in ("---", "What happens")]
+    said = dict(re.findall(r"^\*\*(.+?)\.\*\* (.+?)\n(?:\n|\Z)", text, re.MULTILINE | re.DOTALL))
+    table = [row for row in found if row[0] not in ("---", "What happens")]
+    return [(title, f"{cells} {said.get(title, '')}") for title, cells in table]
 
 
 def marked() -> Iterator[tuple[str, Path]]:
@@ -136,7 +140,7 @@ def marked() -> Iterator[tuple[str, Path]]:
 
 
 WEATHER = rows("docs/weather.md")
-README = rows("README.md", "What happens when")
+SHORT = rows("docs/how-it-works.md", "What happens when")
 
 
 def test_every_row_has_a_test_and_every_mark_a_row() -> None:
@@ -161,21 +165,21 @@ def test_most_rows_are_shown_in_this_folder() -> None:
     assert elsewhere == {"The process forks", "The loop ends and the ring is open"}
 
 
-def test_the_rows_of_the_readme_are_rows_of_the_whole_table() -> None:
+def test_the_rows_of_the_short_table_are_rows_of_the_whole_table() -> None:
     """
     By the same titles; one of its rows stands for several, with semicolons between them.
     """
     titles = {title for title, _ in WEATHER}
 
-    for cell, _ in README:
+    for cell, _ in SHORT:
         assert set(cell.split("; ")) <= titles, cell
-    assert 12 <= len(README) <= 15
+    assert 12 <= len(SHORT) <= 15
 
 
 @pytest.mark.parametrize(
     ("title", "text", "numbers"),
     [
-        *((title, text, README_NUMBERS.get(title, [])) for title, text in README),
+        *((title, text, SHORT_NUMBERS.get(title, [])) for title, text in SHORT),
         *((title, text, NUMBERS.get(title, [])) for title, text in WEATHER),
     ],
 )
@@ -186,6 +190,19 @@ def test_every_number_of_a_row_is_the_codes(title: str, text: str, numbers: list
     shown = re.findall(r"(?<![\w.])\d[\d,.]*(?![\d])", re.sub(r"IPv\d", "", text))
 
     assert [float(each.rstrip(".,").replace(",", "")) for each in shown] == pytest.approx(numbers)
+
+
+def test_a_paragraph_about_a_row_names_a_row_of_its_table() -> None:
+    """
+    Nothing is said of what is not there.
+    """
+    text = (ROOT / "docs" / "weather.md").read_text("utf-8")
+
+    for part in text.split("\n## ")[1:]:
+        titles = set(re.findall(r"^\| ([^|]+?) \|", part, re.MULTILINE))
+        said = re.findall(r"^\*\*(.+?)\.\*\* ", part, re.MULTILINE)
+        assert set(said) <= titles
+        assert len(set(said)) == len(said)
 
 
 def test_the_longest_that_a_dead_pod_is_served_is_below_what_is_shown() -> None:
