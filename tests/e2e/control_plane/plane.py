@@ -195,7 +195,7 @@ class ControlPlane:
             base_url=self.url,
             headers={"Authorization": "Bearer admin-token"},
             verify=False,
-            timeout=30,
+            timeout=httpx.Timeout(30, pool=None),
         ) as self.api:
             yield
 

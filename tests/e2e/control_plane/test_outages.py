@@ -22,7 +22,7 @@ from knet.kubernetes import EndpointSlices
 
 from .plane import ControlPlane, Json, deployment, headless
 from .test_rollouts import roll
-from .world import Rings, World, world
+from .world import Rings, World, until, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -48,13 +48,19 @@ async def without_api(plane: ControlPlane) -> AsyncIterator[None]:
         await plane.until_ready()
 
 
-async def state(rings: Rings, told: str, falls: str) -> None:
+async def without_slices(rings: Rings) -> None:
     """
-    Return once the ring by slices, and the one by both, are in these states.
+    Return once the ring by slices hears nothing, and the one by both has DNS.
     """
-    for ring, wanted in ((rings.told, told), (rings.falls, falls)):
-        with anyio.fail_after(90):
-            await ring.wait_for(wanted)  # type: ignore[arg-type]  # one of its names
+    await until(lambda: (rings.told.state, source(rings)) == ("stale", "Resolver"))
+
+
+async def with_slices(rings: Rings) -> None:
+    await until(lambda: (rings.told.state, source(rings)) == ("fresh", "EndpointSlices"))
+
+
+def source(rings: Rings) -> str:
+    return rings.falls.stats().source
 
 
 async def test_the_api_server_is_killed_and_comes_back(plane: ControlPlane) -> None:
@@ -68,8 +74,8 @@ async def test_the_api_server_is_killed_and_comes_back(plane: ControlPlane) -> N
             await it.settled(rings, 4)
             generations = [ring.snapshot.generation for ring in rings]
             async with without_api(plane):
-                await state(rings, "stale", "fresh")
-            await state(rings, "fresh", "fresh")
+                await without_slices(rings)
+            await with_slices(rings)
             assert [ring.snapshot.generation for ring in rings] == generations
             await it.scale("deployment", "web", 6)
             await it.settled(rings, 6, within=_BACK)
@@ -81,7 +87,7 @@ async def test_the_api_server_is_killed_and_comes_back(plane: ControlPlane) -> N
                     while rings.shown[1] == before:
                         await anyio.sleep(0.02)
                 async with without_api(plane):
-                    await state(rings, "stale", "fresh")
+                    await without_slices(rings)
             await it.settled(rings, 6, within=_BACK)
             assert not before & rings.shown[0]
 
@@ -121,7 +127,7 @@ async def test_a_watch_from_a_version_that_was_compacted(
                 listed = (await plane.api.get(it.path("endpointslices"))).json()
                 old = listed["metadata"]["resourceVersion"]
                 it.gate.shut()
-                await state(rings, "stale", "fresh")
+                await without_slices(rings)
                 for replicas in (9, 3):
                     await it.scale("deployment", "web", replicas)
                     await it.plane.until(
@@ -130,7 +136,7 @@ async def test_a_watch_from_a_version_that_was_compacted(
                 await compact(plane)
                 assert (await first_word(it, old))["object"]["code"] == 410
                 it.gate.is_open = True
-                await state(rings, "fresh", "fresh")
+                await with_slices(rings)
                 await it.settled(rings, 3)
     finally:
         plane.halt()
@@ -272,7 +278,7 @@ async def test_a_token_that_expires_and_is_renewed(plane: ControlPlane, tmp_path
             await it.settled(rings, 5)
 
             it.gate.cut()
-            await state(rings, "stale", "fresh")
+            await without_slices(rings)
             await it.scale("deployment", "web", 7)
             wanted = 7
             with anyio.fail_after(60):
@@ -280,7 +286,7 @@ async def test_a_token_that_expires_and_is_renewed(plane: ControlPlane, tmp_path
                     await anyio.sleep(0.05)
             assert len(rings.told.snapshot) == 5
             await account.renew()
-            await state(rings, "fresh", "fresh")
+            await with_slices(rings)
             await it.settled(rings, 7)
 
             # Renewed in time: nobody notices.
@@ -301,11 +307,11 @@ async def test_an_account_that_is_deleted_and_made_again(
             await it.plane.delete(it.path("serviceaccounts", "app"))
             await account.until_refused(token)
             it.gate.cut()
-            await state(rings, "stale", "fresh")
+            await without_slices(rings)
             await roll(it)
             await account.make()
             await account.renew()
-            await state(rings, "fresh", "fresh")
+            await with_slices(rings)
             await it.settled(rings, 6)
 
 
@@ -327,12 +333,12 @@ async def test_a_role_is_taken_away_in_the_middle_of_a_rollout_and_given_back(
                         await anyio.sleep(0.02)
                 await it.plane.delete(it.path("roles", "knet"))
                 it.gate.cut()
-                await state(rings, "stale", "fresh")
+                await without_slices(rings)
             with anyio.fail_after(60):
                 while rings.shown[2] & before or len(rings.shown[2]) != 6:
                     await anyio.sleep(0.05)
             assert rings.told.state == "stale"
             assert "403" in (rings.told.stats().last_error or "")
             await account.allow()
-            await state(rings, "fresh", "fresh")
+            await with_slices(rings)
             await it.settled(rings, 6)

@@ -20,7 +20,7 @@ other_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 _versions = itertools.count(1)
 
 
-async def roll(it: World, plural: str = "deployments", **spec: Json) -> None:
+async def roll(it: World, plural: str = "deployments", *, within: float = 90, **spec: Json) -> None:
     """
     Have all pods replaced by new ones, as *spec* says, and return once the controller has done so.
     """
@@ -35,7 +35,7 @@ async def roll(it: World, plural: str = "deployments", **spec: Json) -> None:
         is_seen: bool = status.get("observedGeneration", 0) >= told["metadata"]["generation"]
         return is_seen and counts == [count] * 3
 
-    await it.plane.until(path, is_done, 90)
+    await it.plane.until(path, is_done, within)
 
 
 def rolling(surge: int | str, unavailable: int | str) -> Json:
