@@ -223,12 +223,15 @@ class Watched:
 
     def join(self, who: object, wake: Wake) -> None:
         """
-        Have *wake* called at each word, for *who*.
+        Have *wake* called at each word, for *who*; at once where there is one already.
         """
         is_first = not self._wakes
         self._wakes[who] = wake
         if is_first:
             self._stream.join(self)
+        elif self.first.is_set():
+            # What was told before is news to who joins now.
+            wake()
 
     async def leave(self, who: object) -> None:
         """

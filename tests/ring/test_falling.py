@@ -65,6 +65,37 @@ async def test_as_long_as_the_first_tells_nobody_else_is_asked() -> None:
     assert not second.asked
 
 
+class _Stream(FakeWatcher):
+    """
+    One watch for all questions, as `EndpointSlices` has for those of a service.
+    """
+
+    def stream_of(self, question: Question, /) -> str:
+        return question.service
+
+    async def follow(self, stream: str, tell: Tell, /) -> None:
+        await self.watch(Question(stream), tell)
+
+    def answer_of(self, question: Question, told: Answer, /) -> Answer:
+        del question
+        return told
+
+
+async def test_one_that_told_other_rings_before_is_not_silent() -> None:
+    """
+    A ring that joins a watch hears what it told last, whoever else listens, and counts on it.
+    """
+    first, second = _Stream(Answer([A, B])), FakeResolver(C)
+    async with (
+        Ring("web.prod", port=80, resolver=first, refresh=STEADY),
+        ring_of(first, second) as ring,
+    ):
+        await anyio.sleep(3600)
+        assert (ring.state, in_use(ring)) == ("fresh", ("_Stream", True))
+        assert addresses(ring) == [A.address, B.address]
+    assert not second.asked
+
+
 async def test_one_that_is_refused_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     """
     It is said once, and in full: what to grant is there to be pasted.

@@ -6,8 +6,8 @@ them addresses, makes them ready and lets them go as a real one would, except th
     async with ControlPlane(binary, directory) as plane, Kubelet(plane):
         await plane.apply({"apiVersion": "apps/v1", "kind": "Deployment", ...})
 
-Needs httpx. Everything listens on 127.0.0.1. One node, named `n1`. Pods get addresses from 10.244.0.0/16, where nothing
-answers, or from `Kubelet(address=...)`; the API refuses loopback addresses in slices.
+Needs httpx. Everything listens on 127.0.0.1. One node, named `n1`. Services may have IPv4, IPv6 or both. Pods get addresses
+from 10.244.0.0/16 and fd00:10:244::/64, where nothing answers; the API refuses loopback addresses in slices.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -37,6 +37,9 @@ CONTROLLERS = (
 )
 
 Json = dict[str, Any]
+
+# Seconds, of all that takes a few.
+_WITHIN = 90.0
 
 
 def build(target: Path) -> Path:
@@ -59,20 +62,58 @@ class ControlPlane:
     """
     etcd, kube-apiserver (TLS, RBAC, tokens) and kube-controller-manager.
 
+    `async with` runs it for one event loop. Several loops, one after the other, can have the same one: `launch`, then
+    `connected` on each of them, and `halt`.
+
+    Args:
+        binary: That `build` made.
+        directory: Where its files go.
+        apiserver: More arguments of the API server.
+        manager: More arguments of the controller manager.
+
     Attributes:
         url: `https://127.0.0.1:PORT`.
+        etcd: `http://127.0.0.1:PORT`, of its database.
         ca: The file of the certificate that it can be verified with.
-        api: An `httpx.AsyncClient` of an administrator.
+        api: An `httpx.AsyncClient` of an administrator, while `connected`.
+        numbers: Of pods, which make their addresses.
     """
 
-    def __init__(self, binary: Path, directory: Path) -> None:
+    def __init__(
+        self,
+        binary: Path,
+        directory: Path,
+        *,
+        apiserver: Sequence[str] = (),
+        manager: Sequence[str] = (),
+    ) -> None:
         self.binary = binary
         self.dir = directory
+        self.numbers: Iterator[int] = itertools.count(1)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._arguments: dict[str, list[str]] = {}
+        self._more = {"apiserver": apiserver, "controller-manager": manager}
         self.ca = directory / "certs" / "apiserver.crt"
 
     async def __aenter__(self) -> Self:
+        await self.launch()
+        self._connection = self.connected()
+        await self._connection.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self._connection.__aexit__(kind, error, tb)
+        self.halt()
+
+    async def launch(self) -> None:
+        """
+        Start its parts, and return once they are ready.
+        """
         self.dir.mkdir(parents=True, exist_ok=True)
         for words in (
             ("openssl", "genrsa", "-out", "sa.key", "2048"),
@@ -82,16 +123,16 @@ class ControlPlane:
         (self.dir / "tokens.csv").write_text("admin-token,admin,admin,system:masters\n")
         client, peer, secure, manager = free_port(), free_port(), free_port(), free_port()
         self.url = f"https://127.0.0.1:{secure}"
-        etcd = f"http://127.0.0.1:{client}"
+        self.etcd = f"http://127.0.0.1:{client}"
         self._arguments = {
-            "etcd": [str(self.dir / "etcd"), etcd, f"http://127.0.0.1:{peer}"],
+            "etcd": [str(self.dir / "etcd"), self.etcd, f"http://127.0.0.1:{peer}"],
             "apiserver": [
-                f"--etcd-servers={etcd}",
+                f"--etcd-servers={self.etcd}",
                 "--bind-address=127.0.0.1",
                 "--advertise-address=127.0.0.1",
                 f"--secure-port={secure}",
                 f"--cert-dir={self.dir / 'certs'}",
-                "--service-cluster-ip-range=10.96.0.0/16",
+                "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
                 "--endpoint-reconciler-type=none",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={self.dir / 'sa.pub'}",
@@ -112,39 +153,51 @@ class ControlPlane:
                 "--authentication-skip-lookup",
             ],
         }
-        self.start("etcd")
-        await _until_open(client)
-        self.start("apiserver")
-        while not self.ca.exists():
-            await anyio.sleep(0.05)
-        self.kubeconfig("admin-token")
-        self.api = httpx.AsyncClient(
+        for part, more in self._more.items():
+            self._arguments[part] += more
+        try:
+            await self._launch(client)
+        except BaseException:
+            self.halt()
+            raise
+
+    async def _launch(self, etcd: int) -> None:
+        with anyio.fail_after(_WITHIN):
+            self.start("etcd")
+            await _until_open(etcd)
+            self.start("apiserver")
+            while not self.ca.exists():
+                await anyio.sleep(0.05)
+            self.kubeconfig("admin-token")
+            async with self.connected():
+                await self.until_ready()
+                self.start("controller-manager")
+                await self.apply(
+                    {
+                        "apiVersion": "v1",
+                        "kind": "Node",
+                        "metadata": {
+                            "name": "n1",
+                            "labels": {"topology.kubernetes.io/zone": "zone-a"},
+                        },
+                    }
+                )
+                await self.until(
+                    "/api/v1/namespaces/default/serviceaccounts/default", lambda _: True
+                )
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """
+        Have `api` on this event loop.
+        """
+        async with httpx.AsyncClient(
             base_url=self.url,
             headers={"Authorization": "Bearer admin-token"},
             verify=False,
-            timeout=30,
-        )
-        await self.until_ready()
-        self.start("controller-manager")
-        await self.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Node",
-                "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "zone-a"}},
-            }
-        )
-        await self.until("/api/v1/namespaces/default/serviceaccounts/default", lambda _: True)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.api.aclose()
-        for part in reversed(list(self._processes)):
-            self.stop(part)
+            timeout=httpx.Timeout(30, pool=None),
+        ) as self.api:
+            yield
 
     # --- its parts
 
@@ -163,6 +216,19 @@ class ControlPlane:
             process.kill() if kill or part != "etcd" else process.terminate()
             process.wait(20)
 
+    def halt(self) -> None:
+        """
+        Stop all that still runs.
+        """
+        for part in reversed(list(self._processes)):
+            self.stop(part)
+
+    def is_running(self, part: str) -> bool:
+        return part in self._processes
+
+    def pid(self, part: str) -> int:
+        return self._processes[part].pid
+
     async def until_ready(self, seconds: float = 60) -> None:
         with anyio.fail_after(seconds):
             while True:
@@ -171,7 +237,10 @@ class ControlPlane:
                         return
                 await anyio.sleep(0.1)
 
-    def kubeconfig(self, token: str, name: str = "kubeconfig") -> Path:
+    def kubeconfig(self, token: str, name: str = "kubeconfig", *, url: str | None = None) -> Path:
+        """
+        Write a kubeconfig and return its path; *url* is where the API is reached, if not directly.
+        """
         authority = base64.b64encode(self.ca.read_bytes()).decode()
         config = {
             "apiVersion": "v1",
@@ -180,7 +249,7 @@ class ControlPlane:
             "clusters": [
                 {
                     "name": "loopback",
-                    "cluster": {"server": self.url, "certificate-authority-data": authority},
+                    "cluster": {"server": url or self.url, "certificate-authority-data": authority},
                 }
             ],
             "users": [{"name": "user", "user": {"token": token}}],
@@ -272,30 +341,21 @@ class Kubelet:
     Makes pods of the node that are pending run and be ready, and those that are deleted go.
 
     Args:
-        address: Gives each new pod its address; by default the next one from 10.244.0.0/16.
-        ready: Whether new pods become ready by themselves.
+        delay: Seconds that new pods take to get ready.
         grace: Seconds between a pod's deletion and its end: what its preStop hook and shutdown would take.
+
+    Attributes:
+        given: The namespace of each pod that ever had an address, by that address.
     """
 
-    def __init__(
-        self,
-        plane: ControlPlane,
-        *,
-        address: Callable[[Json], list[str]] | None = None,
-        ready: bool = True,
-        grace: float = 0.0,
-    ) -> None:
+    def __init__(self, plane: ControlPlane, *, delay: float = 0.0, grace: float = 0.0) -> None:
         self.plane = plane
-        self.ready = ready
+        self.delay = delay
         self.grace = grace
-        self._numbers: Iterator[int] = itertools.count(1)
-        self._address = address or (lambda _: [self._next()])
+        self.given: dict[str, str] = {}
         self._seen: set[str] = set()
         self._going: set[str] = set()
-
-    def _next(self) -> str:
-        n = next(self._numbers)
-        return f"10.244.{n // 256}.{n % 256}"
+        self._at_work = 0
 
     async def __aenter__(self) -> Self:
         self._tasks = await anyio.create_task_group().__aenter__()
@@ -319,14 +379,31 @@ class Kubelet:
                     self._tasks.start_soon(self._look_at, pod)
                 version = listed["metadata"]["resourceVersion"]
                 async for event in self.plane.watch("/api/v1/pods", resourceVersion=version):
+                    if event["type"] == "ERROR":
+                        break  # the version is too old
                     if event["type"] in ("ADDED", "MODIFIED"):
                         self._tasks.start_soon(self._look_at, event["object"])
             await anyio.sleep(0.2)
 
+    async def until_idle(self) -> None:
+        """
+        Return once it is in the middle of nothing.
+        """
+        with anyio.fail_after(_WITHIN):
+            while self._at_work:
+                await anyio.sleep(0.02)
+
     async def _look_at(self, pod: Json) -> None:
+        self._at_work += 1
+        try:
+            await self._see_to(pod)
+        finally:
+            self._at_work -= 1
+
+    async def _see_to(self, pod: Json) -> None:
         meta = pod["metadata"]
         uid, path = meta["uid"], f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
-        with contextlib.suppress(httpx.HTTPError):
+        try:
             if meta.get("deletionTimestamp"):
                 if uid not in self._going:
                     self._going.add(uid)
@@ -334,31 +411,68 @@ class Kubelet:
                     await self.plane.delete(path, gracePeriodSeconds=0, preconditions={"uid": uid})
             elif uid not in self._seen:
                 self._seen.add(uid)
-                if not pod["spec"].get("nodeName"):
-                    target = {
-                        "apiVersion": "v1",
-                        "kind": "Binding",
-                        "metadata": {"name": meta["name"]},
-                        "target": {"kind": "Node", "name": "n1"},
-                    }
-                    await self.plane.api.post(f"{path}/binding", json=target)
-                addresses = self._address(pod)
-                await self._patch(
-                    path,
-                    {
-                        "phase": "Running",
-                        "podIP": addresses[0],
-                        "podIPs": [{"ip": a} for a in addresses],
-                        "hostIP": "127.0.0.1",
-                    },
-                    self.ready,
-                )
+                await self._run(pod, path)
+        except httpx.HTTPStatusError:
+            pass  # it has gone
+        except httpx.TransportError:
+            # The API is away: whoever lists again sees it once more.
+            self._going.discard(uid)
+            self._seen.discard(uid)
+
+    async def _run(self, pod: Json, path: str) -> None:
+        meta = pod["metadata"]
+        if not pod["spec"].get("nodeName"):
+            target = {
+                "apiVersion": "v1",
+                "kind": "Binding",
+                "metadata": {"name": meta["name"]},
+                "target": {"kind": "Node", "name": "n1"},
+            }
+            await self.plane.api.post(f"{path}/binding", json=target)
+        addresses = [each["ip"] for each in pod["status"].get("podIPs", ())]
+        if not addresses:
+            number = next(self.plane.numbers)
+            addresses = [f"10.244.{number // 256}.{number % 256}", f"fd00:10:244::{number:x}"]
+        self.given |= dict.fromkeys(addresses, meta["namespace"])
+        status = {
+            "phase": "Running",
+            "podIP": addresses[0],
+            "podIPs": [{"ip": a} for a in addresses],
+            "hostIP": "127.0.0.1",
+        }
+        delay = self.delay
+        await self._patch(path, status, not delay)
+        if delay:
+            await anyio.sleep(delay)
+            await self._patch(path, {}, ready=True)
 
     async def set_ready(self, pod: str, ready: bool, namespace: str = "default") -> None:
         """
         Let the readiness probe of *pod* succeed or fail.
         """
         await self._patch(f"/api/v1/namespaces/{namespace}/pods/{pod}", {}, ready)
+
+    async def crash(self, pod: str, restarts: int, namespace: str = "default") -> None:
+        """
+        Let the container of *pod* die, for so many times now; it waits to be started again.
+        """
+        waits = {
+            "name": "c",
+            "image": "none",
+            "imageID": "",
+            "ready": False,
+            "restartCount": restarts,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        }
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
+        await self._patch(path, {"containerStatuses": [waits]}, ready=False)
+
+    async def evict(self, pod: str, namespace: str = "default") -> None:
+        """
+        Let *pod* fail for good: it stays, and its controller makes another one.
+        """
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
+        await self._patch(path, {"phase": "Failed", "reason": "Evicted"}, ready=False)
 
     async def _patch(self, path: str, status: Json, ready: bool) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
