@@ -222,7 +222,7 @@ def bench(session: nox.Session) -> None:
     install(session, "bench")
     brief = ["--benchmark-max-time=0.2", "--benchmark-min-rounds=3"]
     session.run("pytest", "benchmarks", "-p", "no:cacheprovider", *brief, *session.posargs)
-    for script in ("ratios", "balance", "stall", "refresh", "many", "imports"):
+    for script in ("ratios", "balance", "stall", "refresh", "many", "told", "imports"):
         session.run("python", "-m", f"benchmarks.{script}")
 
 

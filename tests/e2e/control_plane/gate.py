@@ -49,6 +49,13 @@ class Gate:
         finally:
             gate._reserved.close()
 
+    @property
+    def connections(self) -> int:
+        """
+        How many are open.
+        """
+        return len(self._scopes)
+
     def shut(self) -> None:
         """
         Break all that is open, and let nobody in.

@@ -195,7 +195,7 @@ class ControlPlane:
             base_url=self.url,
             headers={"Authorization": "Bearer admin-token"},
             verify=False,
-            timeout=httpx.Timeout(30, pool=None),
+            timeout=30,
         ) as self.api:
             yield
 
@@ -356,6 +356,8 @@ class Kubelet:
         self._seen: set[str] = set()
         self._going: set[str] = set()
         self._at_work = 0
+        # A client with a thousand requests at once looks at all of them at each.
+        self._turns = anyio.CapacityLimiter(16)
 
     async def __aenter__(self) -> Self:
         self._tasks = await anyio.create_task_group().__aenter__()
@@ -408,7 +410,10 @@ class Kubelet:
                 if uid not in self._going:
                     self._going.add(uid)
                     await anyio.sleep(self.grace)
-                    await self.plane.delete(path, gracePeriodSeconds=0, preconditions={"uid": uid})
+                    async with self._turns:
+                        await self.plane.delete(
+                            path, gracePeriodSeconds=0, preconditions={"uid": uid}
+                        )
             elif uid not in self._seen:
                 self._seen.add(uid)
                 await self._run(pod, path)
@@ -428,12 +433,14 @@ class Kubelet:
                 "metadata": {"name": meta["name"]},
                 "target": {"kind": "Node", "name": "n1"},
             }
-            await self.plane.api.post(f"{path}/binding", json=target)
-        addresses = [each["ip"] for each in pod["status"].get("podIPs", ())]
+            async with self._turns:
+                await self.plane.api.post(f"{path}/binding", json=target)
+        addresses: list[str] = [each["ip"] for each in pod["status"].get("podIPs", ())]
         if not addresses:
             number = next(self.plane.numbers)
             addresses = [f"10.244.{number // 256}.{number % 256}", f"fd00:10:244::{number:x}"]
-        self.given |= dict.fromkeys(addresses, meta["namespace"])
+        for address in addresses:
+            self.given[address] = meta["namespace"]
         status = {
             "phase": "Running",
             "podIP": addresses[0],
@@ -483,9 +490,11 @@ class Kubelet:
         ]
         body = {"status": {**status, "conditions": conditions}}
         headers = {"Content-Type": "application/strategic-merge-patch+json"}
-        (
-            await self.plane.api.patch(f"{path}/status", content=json.dumps(body), headers=headers)
-        ).raise_for_status()
+        async with self._turns:
+            reply = await self.plane.api.patch(
+                f"{path}/status", content=json.dumps(body), headers=headers
+            )
+        reply.raise_for_status()
 
 
 def deployment(name: str, replicas: int, **labels: str) -> Json:

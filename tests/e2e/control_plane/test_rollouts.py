@@ -58,6 +58,7 @@ async def test_rolling_updates_replace_all_and_fail_no_pick(plane: ControlPlane)
                 await roll(it, strategy=rolling(surge, unavailable))
                 await it.settled(rings, 6)
                 assert not before & rings.shown[0]
+            assert rings.falls.stats().source == "EndpointSlices"
             before = rings.shown[0]
             await it.patch(
                 it.path("deployments", "web"),

@@ -155,8 +155,8 @@ class World:
             rings.callers = Callers(rings, self.kubelet.given, self.namespace)
             tasks.start_soon(rings.callers.run)
             yield rings
+            assert rings.callers.picks
             tasks.cancel_scope.cancel()
-        assert rings.callers.picks
 
     async def apply(self, thing: Json) -> Json:
         """
