@@ -93,7 +93,7 @@ async def test_a_ring_takes_no_notice_of_the_wall_clock(monkeypatch: pytest.Monk
 @weather("The wall clock jumps")
 def test_no_module_reads_the_wall_clock() -> None:
     """
-    Only the pretended server and the command, which show it to people, may.
+    Only the pretended server, the command, and what shows rings to people may.
     """
 
     def read(tree: ast.Module) -> Iterator[str]:
@@ -107,8 +107,9 @@ def test_no_module_reads_the_wall_clock() -> None:
                     yield f"from {node.module}"
 
     root = Path(knet.__file__).parent
+    shown = [root / "integrations" / "readings.py", *(root / "integrations/status").iterdir()]
     for path in root.rglob("*.py"):
-        if path.relative_to(root).parts[0] not in ("testing", "cli"):
+        if path.relative_to(root).parts[0] not in ("testing", "cli") and path not in shown:
             assert list(read(ast.parse(path.read_text("utf-8")))) == [], path
 
 
