@@ -4,7 +4,9 @@ One request for many keys: split by pod, and what a pod cannot serve by the next
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar, cast
 
 import anyio
@@ -18,11 +20,23 @@ from knet.ring.serving import Attempts, Options, Serving, first_picks
 from knet.ring.words import shown_object
 from knet.snapshot import Snapshot
 
-__all__ = ["call_many"]
+__all__ = ["by_pod", "call_many"]
 
 K = TypeVar("K", str, bytes)
 T = TypeVar("T")
 Fetch = Callable[[Endpoint, list[K]], Awaitable[Mapping[K, T]]]
+
+
+def by_pod(
+    keys: Iterable[str | bytes], pods: Iterable[Endpoint]
+) -> dict[Endpoint, list[str | bytes]]:
+    """
+    Return the keys of each pod, in their order; *pods* has the one of each key.
+    """
+    groups: dict[Endpoint, list[str | bytes]] = {}
+    for key, pod in zip(keys, pods, strict=True):
+        groups.setdefault(pod, []).append(key)
+    return groups
 
 
 async def call_many(
@@ -36,17 +50,16 @@ async def call_many(
     life.check_thread()
     if not wanted:
         return {}
-    batch = _Batch(life, serving, picks, function, options)
-    deadline = anyio.current_time() + (options.total or 0.0)
-    with anyio.CancelScope() as scope:
-        if options.total is not None:
-            scope.deadline = deadline
+    # There is one deadline, for all parts together.
+    batch = _Batch(life, serving, picks, function, replace(options, total=None))
+    deadline = math.inf if options.total is None else anyio.current_time() + options.total
+    with anyio.CancelScope(deadline=deadline) as scope:
         try:
             first = picks.get_many(wanted)
         except NoEndpoints:
             raise life.no_endpoints() from None
         try:
-            await batch.serve(zip(wanted, first, strict=True), 0, None)
+            await batch.serve(wanted, first, 0, None)
         except BaseExceptionGroup as group:  # an interrupt leaves as itself, too
             raise _leaf(group) from None
     if batch.failed is not None:
@@ -90,7 +103,8 @@ class _Batch:
 
     async def serve(
         self,
-        placed: Iterable[tuple[str | bytes, Endpoint]],
+        keys: Iterable[str | bytes],
+        pods: Iterable[Endpoint],
         rank: int,
         before: Attempts | None,
     ) -> None:
@@ -98,15 +112,13 @@ class _Batch:
         Ask all pods at once, each for its keys.
 
         Args:
-            placed: The keys, and which pod each is asked of.
+            keys: Which ones.
+            pods: Which pod each of them is asked of.
             rank: How many pods of each key were asked before.
             before: What failed before, for these keys.
         """
-        parts: dict[Endpoint, list[str | bytes]] = {}
-        for key, pod in placed:
-            parts.setdefault(pod, []).append(key)
         async with anyio.create_task_group() as tasks:
-            for pod, part in parts.items():
+            for pod, part in by_pod(keys, pods).items():
                 tasks.start_soon(self._serve_part, pod, part, rank, before, tasks.cancel_scope)
 
     async def _serve_part(
@@ -138,9 +150,8 @@ class _Batch:
             others.cancel()
             return
         n = self._options.n
-        await self.serve(
-            [(key, self._picks.get_n(key, n)[rank + 1]) for key in part], rank + 1, tries
-        )
+        following = [self._picks.get_n(key, n)[rank + 1] for key in part]
+        await self.serve(part, following, rank + 1, tries)
         if self.failed is not None:
             others.cancel()
 

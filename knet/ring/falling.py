@@ -73,16 +73,20 @@ class Falling:
         self._warned: set[tuple[int, type[Exception]]] = set()
 
     @property
+    def _in_use(self) -> Asking | Listening:
+        return self._feeds[self._choice.index]
+
+    @property
     def source(self) -> object:
-        return self._feeds[self._choice.index].source
+        return self._in_use.source
 
     @property
     def is_telling(self) -> bool:
-        return self._feeds[self._choice.index].is_telling
+        return self._in_use.is_telling
 
     @property
     def is_alive(self) -> bool | None:
-        return self._feeds[self._choice.index].is_alive
+        return self._in_use.is_alive
 
     async def open(self, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -110,12 +114,12 @@ class Falling:
     def judge(
         self, belief: Belief, heard: Heard, *, policy: RefreshPolicy, jitter: float
     ) -> Decision:
-        feed, due, told, now = self._feeds[self._choice.index], math.inf, heard.told, heard.told_at
+        due, told, now = math.inf, heard.told, heard.told_at
         if isinstance(told, Answer) and told.endpoints:
             self._spoke_at = now
             told, self._handover, due = self._handover.heard(told, belief.endpoints, now)
             heard = replace(heard, told=told)
-        decision = feed.judge(belief, heard, policy=policy, jitter=jitter)
+        decision = self._in_use.judge(belief, heard, policy=policy, jitter=jitter)
         if decision.changed:
             lost, found = differing(belief.endpoints, decision.belief.endpoints)
             self._handover = self._handover.after_change(lost, found, now)

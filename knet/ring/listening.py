@@ -32,7 +32,7 @@ class Listening:
         self._question = question
         self._policy = policy
         self._watched: Watched | None = None
-        self._wake: Callable[[], None] = _nothing
+        self._wake: Callable[[], None]
         self._seen = 0
 
     @property
@@ -83,7 +83,3 @@ class Listening:
         self, belief: Belief, heard: Heard, *, policy: RefreshPolicy, jitter: float
     ) -> Decision:
         return believe(belief, heard.told, now=heard.told_at, policy=policy, jitter=jitter)
-
-
-def _nothing() -> None:
-    pass

@@ -28,7 +28,7 @@ from knet.hosting import HostedTask, note_open, still_open
 from knet.promise import Promise
 from knet.question import Family, Protocol, Question, shown
 from knet.resolver import Resolver, StaticResolver
-from knet.ring.batches import call_many
+from knet.ring.batches import by_pod, call_many
 from knet.ring.feeds import feed_of
 from knet.ring.history import History, PastChange
 from knet.ring.life import Life
@@ -314,10 +314,7 @@ class Ring:
             found = (self._serving.picks or self.snapshot).get_many(keys)
         except NoEndpoints:
             raise self._life.no_endpoints() from None
-        groups: dict[Endpoint, list[str | bytes]] = {}
-        for key, endpoint in zip(keys, found, strict=True):
-            groups.setdefault(endpoint, []).append(key)
-        return groups
+        return by_pod(keys, found)
 
     # --- serving a request
 

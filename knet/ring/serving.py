@@ -319,7 +319,6 @@ class Attempts:
     _is_free = True
     _is_offered = False
     _has_ended = False
-    _has_deadline = True
     _next: tuple[BaseException, bool] | None = None
     _kept: Kept | None = None
     _scope: anyio.CancelScope | None = None
@@ -345,10 +344,10 @@ class Attempts:
         """
         Return one round at the first of *pods*, with the others left; *before* it, others have failed.
 
-        `total` is whoever's who has the other parts too.
+        *options* have no `total`: that is whoever's who has the other parts too.
         """
         tries = cls(life, serving, key, options)
-        tries._picks, tries._pods, tries._has_all, tries._has_deadline = picks, pods, True, False
+        tries._picks, tries._pods, tries._has_all = picks, pods, True
         if before is not None:
             tries._errors, tries._is_free = before._errors, before._is_free
         return tries
@@ -468,7 +467,7 @@ class Attempts:
         serving, options = self._serving, self._options
         if options.bound is not None and at:
             self._prefer_room(options.bound)
-        if options.total is not None and self._has_deadline:
+        if options.total is not None:
             self._scope = anyio.CancelScope(deadline=self._deadline)
             self._scope.__enter__()
         self._is_offered = False

@@ -10,7 +10,7 @@ last one counts.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
@@ -25,7 +25,7 @@ from knet.hosting import HostedTask, caller_here, is_cancelled
 from knet.question import Question
 from knet.ring.sharing import Reuse, shared
 from knet.ring.words import shown_object
-from knet.sources import Alive, Telling, is_streaming
+from knet.sources import Alive, Streaming, Telling, is_streaming
 
 __all__ = ["Watched", "watched"]
 
@@ -36,12 +36,22 @@ def watched(source: Telling, question: Question, policy: RefreshPolicy) -> Watch
     """
     Return what *source* tells of *question*, on this event loop; whoever listens last ends the watch.
     """
-    if not is_streaming(source):
-        return Watched(Stream(partial(source.watch, question), source, question, policy), question)
-    try:
-        stream = source.stream_of(question)
-    except Exception:  # noqa: BLE001 - its watch raises it, too
-        return Watched(Stream(partial(source.watch, question), source, question, policy), question)
+    if is_streaming(source):
+        try:
+            stream = source.stream_of(question)
+        except Exception:  # noqa: BLE001, S110 - its watch raises it, too
+            pass
+        else:
+            return _shared(source, stream, question, policy)
+    return Watched(Stream(partial(source.watch, question), source, question, policy), question)
+
+
+def _shared(
+    source: Streaming, stream: Hashable, question: Question, policy: RefreshPolicy
+) -> Watched:
+    """
+    Return what *stream* tells of *question*, and all who ask for the same: one watch serves them.
+    """
 
     def make() -> Watched:
         opened = shared(
