@@ -4,7 +4,8 @@ What has changed lately: who joined a ring, who left it, how much moved, and whe
 For whoever comes after the event, as a status page does. `Ring.changes` tells those who wait; this
 keeps what they would have heard, without the snapshots, of which a hundred kilobytes and more hang on
 each. How much has moved is therefore counted at once: by calls of the event loop, a fraction of a
-millisecond each, and by no task, since nobody would wait for it at the end.
+millisecond each, and by no task, since nobody would wait for it at the end. That is also what the
+ring's counters get, so that a change is compared once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import final
 
 from knet.endpoint import Endpoint
 from knet.hashring.steps import Steps
-from knet.snapshot import Change, Snapshot
+from knet.pods import differing
+from knet.routing.counts import Counts
+from knet.snapshot import Snapshot, counting_moved
 
 __all__ = ["History", "PastChange"]
 
@@ -35,7 +38,7 @@ class PastChange:
         added: The endpoints that joined, sorted.
         removed: The endpoints that left, sorted.
         moved: What part of all keys got another endpoint, from 0 to 1. `None`: it is still being
-            counted, or could not be.
+            counted, or the ring ended meanwhile.
     """
 
     age: float
@@ -59,17 +62,21 @@ class History:
     """
     The last changes of one ring.
 
+    Args:
+        counts: Has all of them counted.
+
     Attributes:
         previous: The snapshot before the one that stands, or `None`.
     """
 
-    __slots__ = ("_counting", "_entries", "_latest", "_uncounted", "previous")
+    __slots__ = ("_counting", "_counts", "_entries", "_latest", "_uncounted", "previous")
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
         self.previous: Snapshot | None = None
         self._latest: Snapshot | None = None
         self._entries: deque[_Entry] = deque(maxlen=MOST_CHANGES)
-        self._uncounted: deque[tuple[_Entry, Change]] = deque(maxlen=MOST_CHANGES)
+        self._uncounted: deque[tuple[_Entry, Snapshot, Snapshot]] = deque(maxlen=MOST_CHANGES)
         # What is being counted, and for whom.
         self._counting: tuple[_Entry, Steps[float]] | None = None
 
@@ -96,18 +103,19 @@ class History:
             self._uncounted.clear()
         elif before is not None and here:
             self.previous = before
-            change = before.diff(snapshot)
-            entry = _Entry(now, snapshot.generation, change.added, change.removed)
+            removed, added = differing(before.endpoints, snapshot.endpoints)
+            entry = _Entry(now, snapshot.generation, tuple(added), tuple(removed))
             self._entries.append(entry)
-            self._uncounted.append((entry, change))
+            self._counts.changes += 1
+            self._uncounted.append((entry, before, snapshot))
             if self._counting is None:
                 self._begin()
                 soon(lambda: self._count(soon))
 
     def _begin(self) -> None:
         if self._uncounted:
-            entry, change = self._uncounted.popleft()
-            self._counting = entry, change.moving()
+            entry, before, after = self._uncounted.popleft()
+            self._counting = entry, counting_moved(before, after)
         else:
             self._counting = None
 
@@ -122,8 +130,7 @@ class History:
             next(steps)
         except StopIteration as stop:
             entry.moved = stop.value
-            self._begin()
-        except Exception:  # noqa: BLE001 - of a placement of a user's; no other change waits for it
+            self._counts.moved += stop.value
             self._begin()
         if self._counting is not None:
             soon(lambda: self._count(soon))

@@ -167,7 +167,7 @@ class Ring:
             raise TypeError(f"ejection must be an EjectionPolicy, not {type(ejection).__name__}")
         self._serving = Serving(question, ejection)
         self._owning = Owning(question)
-        self._history = History()
+        self._history = History(self._serving.counts)
         self._life = Life(
             question,
             feed,

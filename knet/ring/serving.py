@@ -32,7 +32,7 @@ from knet.routing.counts import Counts
 from knet.routing.ejection import EjectionPolicy, Ejections
 from knet.routing.errors import Kind, is_about, kind_of, never_sent, unreachable
 from knet.routing.load import Bound, Load, Room, bound_of
-from knet.snapshot import Snapshot, moved_about
+from knet.snapshot import Snapshot
 from knet.turns import turns
 
 __all__ = [
@@ -116,7 +116,7 @@ class Serving:
             snapshot: What stands.
             here: This is the ring's event loop.
         """
-        before, self._snapshot = self._snapshot, snapshot
+        self._snapshot = snapshot
         if snapshot is None:
             self.picks = None
             if here:
@@ -132,8 +132,6 @@ class Serving:
         else:
             self.ejections.follow(snapshot.endpoints, 0.0)
             self.picks = snapshot
-        if before is not None:
-            self.counts.change(moved_about(before, snapshot))
 
     def spread(self, picks: Snapshot | Detour, key: str | bytes, n: int) -> tuple[Endpoint, ...]:
         """

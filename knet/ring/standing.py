@@ -57,8 +57,8 @@ class RingStats:
             pool was full), `"broken"`, `"told"` (by `Attempts.next`), `"late"` (`total` was over) or `"other"`.
         failovers: After how many of those the request was to go on with another pod, by kind.
         changes: How many snapshots have replaced one before.
-        moved: What part of all keys each of them moved, added up: 2.5 is two and a half times all keys. To
-            about 1 %.
+        moved: What part of all keys each of them moved, added up: 2.5 is two and a half times all keys. It follows
+            a change by some milliseconds.
         last_success_age: Seconds since an answer last named an endpoint, to the millisecond, or `None`.
         query_seconds: How long the last lookup took, to the microsecond, or `None`.
     """

@@ -20,7 +20,7 @@ class Counts:
         attempts: How many have begun.
         ejections: How many there have been.
         changes: How many snapshots have replaced one before.
-        moved: What part of all keys each of them moved, added up.
+        moved: What part of all keys they moved, added up.
     """
 
     __slots__ = ("_errors", "_failovers", "attempts", "changes", "ejections", "moved")
@@ -44,13 +44,6 @@ class Counts:
         Count a request that may go on with another pod after such an error.
         """
         self._failovers[kind] = self._failovers.get(kind, 0) + 1
-
-    def change(self, moved: float) -> None:
-        """
-        Count a snapshot that replaces one, by which that part of all keys has *moved*.
-        """
-        self.changes += 1
-        self.moved += moved
 
     @property
     def errors(self) -> Mapping[str, int]:

@@ -120,6 +120,9 @@ async def test_lookups_and_changes_are_counted() -> None:
         resolver.answer(A, B)
         await anext(ring.changes())
         assert told.value("knet_ring_changes_total") == 1
+        with anyio.fail_after(20):
+            while not ring.stats().moved:
+                await anyio.sleep(0.01)
         assert told.value("knet_ring_moved_keys_ratio_total") == pytest.approx(0.5, abs=0.1)
         resolver.outcome = ServerFailure("SERVFAIL")
         await until_state(ring, "stale")

@@ -24,8 +24,10 @@ from knet import (
     may_repeat,
 )
 from knet.hashring import HashRing, Maglev, Rendezvous
-from knet.snapshot import Change, Snapshot, moved_about
+from knet.hashring.steps import exhaust
+from knet.snapshot import Change, Snapshot, counting_moved
 from tests.fakes import A, B, C, FakeResolver, endpoints
+from tests.ring.test_history import counted
 from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
 
 pytestmark = pytest.mark.anyio
@@ -164,11 +166,13 @@ async def test_changes_are_counted_and_the_keys_that_they_move() -> None:
         resolver.answer(A, B, C)
         first = await anext(changes)
         assert ring.stats().changes == 1
-        assert ring.stats().moved == pytest.approx(first.moved, abs=0.02)
+        await counted(ring)
+        assert ring.stats().moved == pytest.approx(first.moved, abs=1e-6)
         resolver.answer(A)
         second = await anext(changes)
         assert ring.stats().changes == 2
-        assert ring.stats().moved == pytest.approx(first.moved + second.moved, abs=0.02)
+        await counted(ring)
+        assert ring.stats().moved == pytest.approx(first.moved + second.moved, abs=1e-6)
     assert ring.stats().changes == 2
 
 
@@ -181,14 +185,15 @@ async def test_a_service_that_is_empty_and_comes_back_moves_all_keys_twice() -> 
             await ring.get("user-42")
         resolver.answer(A, B)
         await ring.wait_for("fresh")
+        await counted(ring)
         assert (ring.stats().changes, ring.stats().moved) == (2, 2)
 
 
 @pytest.mark.parametrize("place", [HashRing, Maglev, Rendezvous])
 @pytest.mark.parametrize("count", [3, 40])
-def test_the_keys_that_move_are_about_those_of_the_change(place: Any, count: int) -> None:
+def test_the_keys_that_move_are_those_of_the_change(place: Any, count: int) -> None:
     """
-    Joins, leaves, both, another address, and none of them.
+    Joins, leaves, both, another address, and none of them. Where there is no table, about.
     """
     pods = endpoints(count)
     other = Endpoint(pods[0].name, "10.9.9.9", 80)
@@ -197,16 +202,17 @@ def test_the_keys_that_move_are_about_those_of_the_change(place: Any, count: int
         for one, two in ((pods, after), (after, pods)):
             before = snapshot if one is pods else Snapshot(place(one))
             change = Change(before, before if one is two else Snapshot(place(two)))
-            about = moved_about(change.before, change.after)
-            assert about == pytest.approx(change.moved, abs=0.03), (one, two)
+            counted = exhaust(counting_moved(change.before, change.after))
+            near = 0.03 if place is Rendezvous else 0.0
+            assert counted == pytest.approx(change.moved, abs=near), (one, two)
 
 
 def test_equal_pods_are_the_same_whatever_objects_they_are() -> None:
     pods = endpoints(10)
     copies = tuple(Endpoint(p.name, p.address, p.port) for p in pods)
-    assert moved_about(Snapshot(HashRing(pods)), Snapshot(HashRing(copies))) == 0
+    assert exhaust(counting_moved(Snapshot(HashRing(pods)), Snapshot(HashRing(copies)))) == 0
     nobody = Snapshot(HashRing[Endpoint](()))
-    assert math.isclose(moved_about(nobody, Snapshot(HashRing(pods))), 1)
+    assert math.isclose(exhaust(counting_moved(nobody, Snapshot(HashRing(pods)))), 1)
 
 
 async def test_records_of_the_log_carry_fields(caplog: pytest.LogCaptureFixture) -> None:

@@ -39,6 +39,13 @@ async def to(ring: Ring, resolver: FakeResolver, *pods: Endpoint) -> None:
     """
     resolver.answer(*pods)
     await ring.refresh()
+    await counted(ring)
+
+
+async def counted(ring: Ring) -> None:
+    """
+    Return once it is known how much each change has moved.
+    """
     with anyio.fail_after(WITHIN):
         while any(change.moved is None for change in ring.history()):
             await anyio.lowlevel.checkpoint()
@@ -65,8 +72,9 @@ async def test_changes_are_remembered_latest_first(
         assert (joined.added, joined.removed) == ((PODS[3],), ())
         assert (left.added, left.removed) == ((), (PODS[0],))
         assert (joined.generation, left.generation) == (2, 3)
-        assert joined.moved == first.diff(second).moved
-        assert left.moved == second.diff(ring.snapshot).moved
+        near = 0.03 if placement is Rendezvous else 0.0
+        assert joined.moved == pytest.approx(first.diff(second).moved, abs=near)
+        assert left.moved == pytest.approx(second.diff(ring.snapshot).moved, abs=near)
         assert joined.age - left.age >= 2
         assert ring.previous is second
 
@@ -117,18 +125,17 @@ class Odd(HashRing[Endpoint]):
         raise ValueError("odd")
 
 
-async def test_what_cannot_be_counted_is_unknown_and_harms_nobody() -> None:
+async def test_a_placement_that_fails_is_not_asked_how_much_has_moved() -> None:
     """
-    A placement of a user's may fail; the change is remembered all the same, and the next ones too.
+    What moves without it is what has to, by weights.
     """
     resolver = FakeResolver(*PODS[:3])
     async with Ring("web.prod", resolver=resolver, refresh=QUICK, placement=Odd) as ring:
         for count in (4, 5):
             resolver.answer(*PODS[:count])
             await ring.refresh()
-            for _ in range(200):
-                await anyio.lowlevel.checkpoint()
-        assert [change.moved for change in ring.history()] == [None, None]
+            await counted(ring)
+        assert [change.moved for change in ring.history()] == [1 / 5, 1 / 4]
         assert ring.state == "fresh"
 
 

@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 
 from knet import Answer, ResolveError, Ring
 from knet.belief import Belief, Decision, decide
-from knet.ring import life
+from knet.ring import asking
 from tests.soak import virtual
 from tests.soak.figures import Level, Report, growth, listening, listening_to_loop
 from tests.virtual_time import anyio_backend  # noqa: F401 - shadows the fixture in real time
@@ -85,7 +85,7 @@ async def test_a_ring_that_is_wrong_is_found_out(
     """
     Each promise that the soak checks is one that it can see broken.
     """
-    monkeypatch.setattr(life, "decide", wrong)
+    monkeypatch.setattr(asking, "decide", wrong)
     report = Report("a ring that is wrong")
 
     await virtual.soak(report, seed=SEED, hours=0.2, stations=DEPLOYMENT)

@@ -18,11 +18,12 @@ import anyio
 import httpx
 import pytest
 
+from knet import Forbidden, Ring, ServerUnreachable
 from knet.kubernetes import EndpointSlices
 
 from .plane import ControlPlane, Json, deployment, headless
 from .test_rollouts import roll
-from .world import Rings, World, until, world
+from .world import QUICK, Rings, World, until, without_api, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
@@ -33,22 +34,6 @@ other_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 _FORGIVEN = 60
 # Seconds in which controllers and CoreDNS find an API server again that was away.
 _BACK = 150
-
-
-@asynccontextmanager
-async def without_api(plane: ControlPlane) -> AsyncIterator[None]:
-    """
-    Kill the API server, and have it back after the body; and its controllers, which would wait for minutes before they
-    look again. Where there are several, they end by themselves when they cannot renew their lease.
-    """
-    plane.stop("controller-manager", kill=True)
-    plane.stop("apiserver", kill=True)
-    try:
-        yield
-    finally:
-        plane.start("apiserver")
-        await plane.until_ready()
-        plane.start("controller-manager")
 
 
 async def without_slices(rings: Rings) -> None:
@@ -88,9 +73,7 @@ async def test_the_api_server_is_killed_and_comes_back(plane: ControlPlane) -> N
             before = rings.shown[0]
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(patiently_roll, it)
-                with anyio.fail_after(60):
-                    while rings.shown[1] == before:
-                        await anyio.sleep(0.02)
+                await until(lambda: rings.shown[1] != before)
                 async with without_api(plane):
                     await without_slices(rings)
             await it.settled(rings, 6, within=_BACK)
@@ -269,6 +252,32 @@ async def as_a_pod(plane: ControlPlane, folder: Path) -> AsyncIterator[tuple[Wor
         yield it, account
 
 
+async def test_who_may_not_read_slices_is_told_what_to_apply(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    """
+    A ring opens once it is applied. Nobody is trusted for an address alone.
+    """
+    async with world(plane) as it:
+        account = Account(it, tmp_path)
+        await account.make()
+        await account.renew()
+        await it.apply(headless("web"))
+        await it.apply(deployment("web", 5))
+        service = f"web.{it.namespace}"
+
+        role = r"resources: \[endpointslices\], verbs: \[list, watch\]"
+        with pytest.raises(Forbidden, match=role):
+            await Ring(service, resolver=account.slices, refresh=QUICK, start_timeout=1).start()
+        await account.allow()
+        async with Ring(service, port=80, resolver=account.slices, refresh=QUICK) as ring:
+            await until(lambda: len(ring.snapshot) == 5)
+
+        stranger = EndpointSlices(api=it.url, token="x")
+        with pytest.raises(ServerUnreachable, match="is not to be trusted"):
+            await Ring(service, resolver=stranger, refresh=QUICK, start_timeout=1).start()
+
+
 @one_loop
 async def test_a_token_that_expires_and_is_renewed(plane: ControlPlane, tmp_path: Path) -> None:
     """
@@ -285,10 +294,7 @@ async def test_a_token_that_expires_and_is_renewed(plane: ControlPlane, tmp_path
             it.gate.cut()
             await without_slices(rings)
             await it.scale("deployment", "web", 7)
-            wanted = 7
-            with anyio.fail_after(60):
-                while len(rings.falls.snapshot) != wanted or len(rings.asks.snapshot) != wanted:
-                    await anyio.sleep(0.05)
+            await until(lambda: len(rings.falls.snapshot) == len(rings.asks.snapshot) == 7)
             assert len(rings.told.snapshot) == 5
             await account.renew()
             await with_slices(rings)
@@ -333,15 +339,11 @@ async def test_a_role_is_taken_away_in_the_middle_of_a_rollout_and_given_back(
             before = rings.shown[1]
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(roll, it)
-                with anyio.fail_after(60):
-                    while rings.shown[1] == before:
-                        await anyio.sleep(0.02)
+                await until(lambda: rings.shown[1] != before)
                 await it.plane.delete(it.path("roles", "knet"))
                 it.gate.cut()
                 await without_slices(rings)
-            with anyio.fail_after(60):
-                while rings.shown[2] & before or len(rings.shown[2]) != 6:
-                    await anyio.sleep(0.05)
+            await until(lambda: len(rings.shown[2]) == 6 and not rings.shown[2] & before)
             assert rings.told.state == "stale"
             assert "403" in (rings.told.stats().last_error or "")
             await account.allow()

@@ -23,7 +23,7 @@ from tests.e2e.ports import HOST, reserve_port
 from .gate import Gate
 from .plane import ControlPlane, Json, Kubelet
 
-__all__ = ["Callers", "Rings", "World", "until", "world"]
+__all__ = ["Callers", "Rings", "World", "until", "without_api", "world"]
 
 QUICK = RefreshPolicy(interval=0.3, min_interval=0.1, retry=0.1, max_retry=1.0, empty_hold=3.0)
 
@@ -286,6 +286,22 @@ async def _end(it: World) -> None:
     await it.plane.delete(f"/api/v1/namespaces/{it.namespace}")
     await it.plane.until(it.path("pods"), lambda told: not told["items"], WITHIN)
     await it.kubelet.until_idle()
+
+
+@asynccontextmanager
+async def without_api(plane: ControlPlane) -> AsyncIterator[None]:
+    """
+    Kill the API server, and have it back after the body; and its controllers, which would wait for minutes before they
+    look again. Where there are several, they end by themselves when they cannot renew their lease.
+    """
+    plane.stop("controller-manager", kill=True)
+    plane.stop("apiserver", kill=True)
+    try:
+        yield
+    finally:
+        plane.start("apiserver")
+        await plane.until_ready()
+        plane.start("controller-manager")
 
 
 async def until(true: Callable[[], object]) -> None:
