@@ -140,7 +140,6 @@ async def test_a_watch_that_ends_is_begun_again(how: str, caplog: pytest.LogCapt
     """
     Less and less often while it tells nothing; and nobody is cancelled by what fails in there.
     """
-    source = FakeWatcher(answer(A, B))
 
     async def fails() -> None:
         if how == "raises":
@@ -153,16 +152,6 @@ async def test_a_watch_that_ends_is_begun_again(how: str, caplog: pytest.LogCapt
     async def raises() -> None:
         await anyio.sleep(0.01)
         raise ValueError("mine")
-
-    async with ring_of(source) as ring:
-        await settled()
-        source.first, source.after = (), fails
-        source.tell(answer(*endpoints(500)))  # a table is being built meanwhile
-        source.after = fails
-        await settled()
-        assert len(ring.snapshot) == 500
-        assert source.watches == 1
-    assert ring.state == "closed"
 
     broken = FakeWatcher(answer(A, B))
     broken.after = fails
@@ -178,6 +167,39 @@ async def test_a_watch_that_ends_is_begun_again(how: str, caplog: pytest.LogCapt
     wanted = "ended its watch" if how == "returns" else "mine"
     if how != "fails in a task group":
         assert wanted in caplog.text
+
+
+async def test_a_watch_whose_task_group_fails_in_the_middle_of_a_build_cancels_nobody() -> None:
+    """
+    As an async iterator would, with a task group inside of it: the build, and whoever waits for the ring (PEP 789).
+    """
+    source = FakeWatcher(answer(A, B))
+    many, goes_on = endpoints(500), anyio.Event()
+    seen: list[int] = []
+
+    async def fails_meanwhile() -> None:
+        async def fails() -> None:
+            await goes_on.wait()
+            source.tell(answer(*many))
+            for _ in range(5):  # the ring has begun to build, and has not ended
+                await anyio.lowlevel.checkpoint()
+            seen.append(len(ring.snapshot))
+            raise ValueError("mine")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fails)
+            await anyio.sleep_forever()
+
+    source.after = fails_meanwhile
+    async with ring_of(source) as ring:
+        waiting = ring.changes()
+        goes_on.set()
+        change = await anext(waiting)
+        assert (seen, len(change.after)) == ([2], 500)
+        source.first, source.after = (answer(*many),), anyio.sleep_forever
+        await anyio.sleep(2)
+        assert ring.state == "fresh"
+        assert (source.watches, len(ring.snapshot)) == (2, 500)
 
 
 async def test_a_start_waits_for_the_first_word() -> None:
