@@ -13,11 +13,16 @@ import pytest
 from opentelemetry.metrics import Meter, NoOpMeterProvider, get_meter_provider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+from opentelemetry.trace import StatusCode, get_current_span
 from prometheus_client import CollectorRegistry
 
 from knet import Endpoint, RefreshPolicy, Ring
-from knet.integrations.opentelemetry import observe
+from knet.integrations.opentelemetry import observe, traced
 from knet.integrations.prometheus import RingCollector
 from knet.integrations.readings import METRICS
 from tests.fakes import A, B, FakeResolver
@@ -181,3 +186,101 @@ async def test_without_a_provider_nothing_is_told() -> None:
 def test_what_is_no_ring_is_refused(given: Any) -> None:
     with pytest.raises(TypeError, match=r"rings are knet.Ring or .* not"):
         observe(given)
+
+
+class Spans:
+    """
+    A provider that keeps the spans which have ended.
+    """
+
+    def __init__(self) -> None:
+        self._kept = InMemorySpanExporter()
+        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.provider.add_span_processor(SimpleSpanProcessor(self._kept))
+        self.tracer = self.provider.get_tracer("test")
+
+    @property
+    def ended(self) -> tuple[ReadableSpan, ...]:
+        return self._kept.get_finished_spans()
+
+
+@pytest.fixture
+def spans() -> Any:
+    spans = Spans()
+    yield spans
+    spans.provider.shutdown()
+
+
+async def test_each_attempt_has_a_span(spans: Spans) -> None:
+    """
+    One for each pod that was asked, with its error where it failed; what is done in there is inside.
+    """
+    asked: list[Endpoint] = []
+
+    async def fetch(pod: Endpoint) -> str:
+        asked.append(pod)
+        assert get_current_span().is_recording()
+        if len(asked) == 1:
+            raise ConnectionRefusedError(111, "refused")
+        return pod.name
+
+    async with ring_of(A, B) as ring:
+        with spans.tracer.start_as_current_span("request"):
+            assert await ring.call("user-42", traced(fetch, tracer=spans.tracer)) == asked[1].name
+    failed, served, request = spans.ended
+    assert [span.name for span in spans.ended] == ["knet.attempt", "knet.attempt", "request"]
+    for span, pod in zip((failed, served), asked, strict=True):
+        assert span.attributes is not None
+        where = {
+            key: span.attributes[key] for key in (SERVER_ADDRESS, SERVER_PORT, "knet.endpoint")
+        }
+        assert where == {
+            SERVER_ADDRESS: pod.address,
+            SERVER_PORT: pod.port,
+            "knet.endpoint": pod.name,
+        }
+        assert span.parent == request.get_span_context()
+    assert failed.attributes is not None
+    assert failed.attributes[ERROR_TYPE] == "ConnectionRefusedError"
+    assert failed.status.status_code is StatusCode.ERROR
+    assert [event.name for event in failed.events] == ["exception"]
+    assert served.status.status_code is StatusCode.UNSET
+
+
+async def test_a_part_of_a_batch_has_a_span(spans: Spans) -> None:
+    """
+    The keys are passed on, and an error of another module has its whole name.
+    """
+
+    class Odd(Exception):
+        pass
+
+    async def fetch(pod: Endpoint, keys: list[str]) -> dict[str, str]:
+        return dict.fromkeys(keys, pod.name)
+
+    async def fail_oddly(pod: Endpoint) -> None:
+        raise Odd
+
+    async with ring_of(A, B) as ring:
+        found = await ring.call_many(["a", "b", "c"], traced(fetch, tracer=spans.tracer))
+        assert set(found) == {"a", "b", "c"}
+        assert len(spans.ended) == len(set(found.values()))
+        with pytest.raises(Odd):
+            await ring.call("a", traced(fail_oddly, tracer=spans.tracer))
+    assert spans.ended[-1].attributes is not None
+    assert spans.ended[-1].attributes[ERROR_TYPE] == f"{__name__}.{Odd.__qualname__}"
+
+
+async def test_without_a_provider_there_are_no_spans() -> None:
+    """
+    And nothing else is different, a pod without a port included.
+    """
+
+    async def fetch(pod: Endpoint, *, name: str) -> str:
+        """Fetch it."""
+        assert not get_current_span().is_recording()
+        return f"{name} of {pod}"
+
+    alone = Endpoint("a", "10.0.0.1")
+    assert await traced(fetch)(alone, name="b") == "b of 10.0.0.1"
+    assert traced(fetch).__doc__ == "Fetch it."
