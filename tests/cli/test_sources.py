@@ -103,7 +103,7 @@ def test_watch_is_told_at_once(service: HeadlessService, kubeconfig: str) -> Non
     code, out, err = finish(process)
     joined = json.loads(out)
 
-    assert (code, err) == (0, "")
+    assert code == 0, err
     assert (first["event"], first["source"]) == ("start", "EndpointSlices")
     assert len(first["endpoints"]) == 3
     assert [each["name"] for each in joined["added"]] == [f"web-3.{WHOLE}"]

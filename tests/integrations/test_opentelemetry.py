@@ -27,7 +27,7 @@ from knet.integrations.prometheus import RingCollector
 from knet.integrations.readings import METRICS
 from tests.fakes import A, B, FakeResolver
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 
 STEADY = RefreshPolicy(jitter=0)
 OURS = {"knet.service": "web.prod", "knet.port": "80", "knet.ring": "1"}

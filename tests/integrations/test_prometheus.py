@@ -33,7 +33,7 @@ from tests.waiting import until_state
 
 from .pods import pods
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 
 QUICK = RefreshPolicy(interval=0.05, min_interval=0.02, retry=0.05, confirm=1, empty_hold=0.1)
 OURS = {"service": "web.prod", "port": "80", "ring": "1"}

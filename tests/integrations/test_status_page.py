@@ -31,7 +31,7 @@ from knet.integrations.status.words import ago, escaped, lasting, percent
 from tests.fakes import FakeResolver
 from tests.waiting import until_state
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 
 PODS = [Endpoint(f"web-{n}", f"10.0.0.{n + 1}", 80, zone=f"zone-{n % 2}") for n in range(4)]
 QUICK = RefreshPolicy(interval=0.05, min_interval=0.02, retry=0.05, confirm=1, jitter=0)

@@ -189,6 +189,7 @@ async def test_a_service_that_is_empty_and_comes_back_moves_all_keys_twice() -> 
         assert (ring.stats().changes, ring.stats().moved) == (2, 2)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("place", [HashRing, Maglev, Rendezvous])
 @pytest.mark.parametrize("count", [3, 40])
 def test_the_keys_that_move_are_those_of_the_change(place: Any, count: int) -> None:

@@ -251,6 +251,7 @@ async def test_to_refresh_is_safe_whatever_it_asks(case: Case) -> None:
                 tasks.start_soon(ring.refresh)
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("steps", range(0, 40, 3))
 async def test_it_may_be_cancelled_anywhere(case: Case, steps: int) -> None:
     """

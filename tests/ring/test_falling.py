@@ -519,6 +519,7 @@ class World:
                 self.tell(self.answer())
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("ttl", [5.0, 30.0])
 @pytest.mark.parametrize("seed", range(4))
 async def test_no_pod_is_lost_or_comes_back_by_the_change_of_source(seed: int, ttl: float) -> None:

@@ -59,6 +59,7 @@ def resolver_that_hears(kind: str, *services: HeadlessService) -> Resolver:
     return resolver_at(*services, deadline=0.15 if kind == "timeout" else 10.0)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize("port", [8080, "http"])
 @pytest.mark.parametrize(("fault", "kind"), FAULTS)

@@ -55,6 +55,7 @@ async def learn(expiry: float, ttl: int, begins: float) -> tuple[float, float]:
     raise AssertionError("the ring has ended")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("ttl", TTLS)
 async def test_rings_hear_of_a_change_as_the_model_says(ttl: int) -> None:
     """

@@ -85,6 +85,7 @@ COSTS = re.findall(
 )
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("row", COSTS, ids=lambda row: f"{row[0]}-{row[1]}")
 def test_the_costs_in_the_docs_are_those_that_are_printed(row: tuple[str, ...]) -> None:
     clients, pods = (cell.replace(",", "") for cell in row[:2])
@@ -215,6 +216,7 @@ def test_what_would_take_too_long_is_refused(args: tuple[str, ...]) -> None:
     assert "minutes, and the most is 10: take fewer keys" in result.stderr
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize(
     "wanted",
