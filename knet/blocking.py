@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Never, Self, TypeVar, Unpack, final
 
@@ -128,13 +129,14 @@ class Ring:
         stack = ExitStack()
         portal = stack.enter_context(start_blocking_portal("asyncio", name="knet"))
         try:
-            portal.call(self._ring.start)
+            # One that was made in a task of trio would have trio's events.
+            ring = portal.call(partial(knet.ring.Ring, self._service, **self._options))
+            portal.call(ring.start)
         except BaseException:
             stack.close()
             self._was_closed = not self._is_lazy
-            self._ring = knet.ring.Ring(self._service, **self._options)
             raise
-        self._stack, self._portal = stack, portal
+        self._ring, self._stack, self._portal = ring, stack, portal
         # Threads of a portal are daemons, and an open channel of c-ares is better closed.
         atexit.register(self.close)
 

@@ -262,3 +262,16 @@ def test_options_are_those_of_a_ring() -> None:
         for name, hint in RingOptions.__annotations__.items()
     }
     assert typing.get_type_hints(RingOptions)
+
+
+@pytest.mark.anyio
+async def test_it_may_be_made_where_an_event_loop_runs(service: HeadlessService) -> None:
+    """
+    As by a library that a task calls; it has a loop of its own, of asyncio, whatever runs here.
+    """
+    ring = ring_at(service)
+    with ring:
+        assert ring.get("user-42") in ring.snapshot.endpoints
+        assert ring.call("user-42", str) == str(ring.get("user-42"))
+    with pytest.raises(knet.RingClosed):
+        ring.get("user-42")
