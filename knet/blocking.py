@@ -332,6 +332,12 @@ class Ring:
         """
         return self._running()[1].history()
 
+    def ages(self) -> dict[Endpoint, float]:
+        """
+        As `knet.Ring.ages`.
+        """
+        return self._running()[1].ages()
+
     @property
     def snapshot(self) -> Snapshot:
         """

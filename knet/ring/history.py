@@ -1,5 +1,5 @@
 """
-What has changed lately: who joined a ring, who left it, how much moved, and when.
+What has changed: who joined a ring, who left it, how much moved, and when.
 
 For whoever comes after the event, as a status page does. `Ring.changes` tells those who wait; this
 keeps what they would have heard, without the snapshots, of which a hundred kilobytes and more hang on
@@ -11,7 +11,7 @@ ring's counters get, so that a change is compared once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import final
 
@@ -69,12 +69,18 @@ class History:
         previous: The snapshot before the one that stands, or `None`.
     """
 
-    __slots__ = ("_counting", "_counts", "_entries", "_latest", "_uncounted", "previous")
+    __slots__ = (
+        *("_began", "_counting", "_counts", "_entries", "_joined", "_latest", "_uncounted"),
+        "previous",
+    )
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
         self.previous: Snapshot | None = None
         self._latest: Snapshot | None = None
+        # When who joined, by name; those of the first snapshot are not in here.
+        self._joined: dict[str, float] = {}
+        self._began = 0.0
         self._entries: deque[_Entry] = deque(maxlen=MOST_CHANGES)
         self._uncounted: deque[tuple[_Entry, Snapshot, Snapshot]] = deque(maxlen=MOST_CHANGES)
         # What is being counted, and for whom.
@@ -101,9 +107,14 @@ class History:
         if snapshot is None:
             self.previous = self._counting = None
             self._uncounted.clear()
-        elif before is not None and here:
+        elif before is None:
+            self._began = now
+        elif here:
             self.previous = before
             removed, added = differing(before.endpoints, snapshot.endpoints)
+            for endpoint in removed:
+                self._joined.pop(endpoint.name, None)
+            self._joined.update((endpoint.name, now) for endpoint in added)
             entry = _Entry(now, snapshot.generation, tuple(added), tuple(removed))
             self._entries.append(entry)
             self._counts.changes += 1
@@ -134,6 +145,13 @@ class History:
             self._begin()
         if self._counting is not None:
             soon(lambda: self._count(soon))
+
+    def ages(self, endpoints: Iterable[Endpoint], now: float) -> dict[Endpoint, float]:
+        """
+        Return for how many seconds each of *endpoints* has been there.
+        """
+        joined, began = self._joined, self._began
+        return {each: max(0.0, now - joined.get(each.name, began)) for each in endpoints}
 
     def told(self, now: float) -> tuple[PastChange, ...]:
         """

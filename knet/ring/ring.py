@@ -712,6 +712,19 @@ class Ring:
         """
         return self._history.told(self._serving.clock())
 
+    def ages(self) -> dict[Endpoint, float]:
+        """
+        Return for how many seconds each endpoint has been in the ring, in the order of `snapshot.endpoints`.
+
+        Those of the first snapshot have been there since the start. A pod that came back has come anew, and so has one whose
+        address changed.
+
+        Raises:
+            RingNotReady: There is no snapshot yet.
+            RingClosed: The ring has ended.
+        """
+        return self._history.ages(self.snapshot.endpoints, self._serving.clock())
+
     @property
     def state(self) -> State:
         """

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 
 import knet.blocking
-from knet import Endpoint, HashRing, RefreshPolicy, Ring, RingNotReady, Snapshot
+from knet import Endpoint, HashRing, RefreshPolicy, Ring, RingClosed, RingNotReady, Snapshot
 from knet.hashring import Maglev, Rendezvous
 from knet.hashring.steps import exhaust
 from knet.ring.history import MOST_CHANGES
@@ -90,6 +91,31 @@ async def test_only_the_last_changes_are_kept_and_no_snapshots() -> None:
         assert history[0].generation == ring.snapshot.generation
 
 
+async def test_each_endpoint_has_an_age() -> None:
+    """
+    Since the start, or since it joined; who came back and who moved has come anew.
+    """
+    async with ring_and_resolver() as (ring, resolver):
+        await anyio.sleep(10)
+        await to(ring, resolver, *PODS[:4])
+        await anyio.sleep(5)
+        ages = ring.ages()
+        assert tuple(ages) == ring.snapshot.endpoints
+        first, *_, last = (int(age) for age in ages.values())
+        assert first - last >= 9
+        assert 5 <= last < 9
+
+        elsewhere = replace(PODS[0], address="10.9.9.9")
+        await to(ring, resolver, elsewhere, *PODS[1:3])
+        await anyio.sleep(1)
+        await to(ring, resolver, elsewhere, *PODS[1:4])
+        moved, stayed, _, back = ring.ages().values()
+        assert back < 1 <= moved < 5
+        assert stayed > 15
+    with pytest.raises(RingClosed):
+        ring.ages()
+
+
 async def test_changes_outlive_the_ring_and_the_snapshot_before_does_not() -> None:
     """
     What was not yet counted at the end stays uncounted.
@@ -154,7 +180,7 @@ def test_the_blocking_ring_tells_the_same() -> None:
             assert ring.in_flight == {pod: 1}
         assert ring.history() == ()
         assert ring.previous is None
-    with pytest.raises((RingNotReady, knet.RingClosed)):
+    with pytest.raises((RingNotReady, RingClosed)):
         ring.history()
 
 
