@@ -110,7 +110,8 @@ def test_what_has_no_docstring_is_described_where_it_is_shown() -> None:
     """
     things = {f"{door}.{name}": thing for door, name, thing in recorded()}
     silent = {n for n, thing in things.items() if not isinstance(thing, type | FunctionType)}
-    silent.discard("knet.testing.pytest_plugin.headless_service")  # a function to who reads it
+    # Functions to who reads them.
+    silent -= {f"knet.testing.pytest_plugin.{name}" for name in ("headless_service", "open_ring")}
     shown = "\n".join(page.read_text("utf-8") for page in PAGES)
 
     followed = re.findall(r"^::: (\S+)\n\n(?=(.*))", shown, re.MULTILINE)

@@ -32,7 +32,7 @@ from tests.hosts.documents import DOCUMENTS, ROOT, WRITTEN, Block, blocks, dead_
 from tests.sigint import default_sigint
 
 PYTHON = [each for document in DOCUMENTS for each in blocks(document, "python")]
-TESTS = [each for each in PYTHON if "\nasync def test_" in each.text]
+TESTS = [each for each in PYTHON if re.search(r"^(async )?def test_", each.text, re.MULTILINE)]
 PROGRAMS = [each for each in PYTHON if each not in TESTS]
 SHELL = [each for document in DOCUMENTS for each in blocks(document, "sh", "console")]
 SESSIONS = [each for each in SHELL if each.text.startswith("$ knet ")]
@@ -106,7 +106,7 @@ def test_the_readme_is_one_screen_with_the_two_commands() -> None:
 @pytest.mark.parametrize("block", TESTS, ids=str)
 def test_a_test_passes(block: Block, tmp_path: Path) -> None:
     """
-    A test that users may copy passes, on both loops, in a project that has nothing else.
+    A test that users may copy passes, an async one on both loops, in a project that has nothing else.
     """
     (tmp_path / "test_example.py").write_text(block.text, "utf-8")
 
@@ -121,7 +121,8 @@ def test_a_test_passes(block: Block, tmp_path: Path) -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "2 passed" in run.stdout
+    tests = re.findall(r"^(async )?def test_", block.text, re.MULTILINE)
+    assert f"{sum(2 if each else 1 for each in tests)} passed" in run.stdout
 
 
 @pytest.mark.parametrize("line", COMMANDS)

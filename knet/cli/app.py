@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import Annotated, Literal, TypeVar
 import typer
 from rich.console import Console
 
-from knet import ConfigError, KnetError
+from knet import ConfigError, KnetError, NameNotFound, ServerUnreachable
 from knet.cli import lookups
 from knet.cli.lookups import By, Family, Protocol, Target
 from knet.cli.loop import Backend, is_installed, run
@@ -534,4 +535,13 @@ def _complain(what: object) -> None:
     text = " ".join(str(what).split())
     if isinstance(what, ConfigError):
         text = _ARGUMENT.sub(lambda match: _OPTIONS[match[1]], text, count=1)
+    elif isinstance(what, NameNotFound | ServerUnreachable) and not _is_in_cluster():
+        text += "; outside of a cluster try `knet demo`, or `--source slices` with a kubeconfig"
     typer.echo(f"knet: {text.replace('Resolver(external=True)', '--external')}", err=True)
+
+
+def _is_in_cluster() -> bool:
+    """
+    Does the kubelet say so, as it does to every container?
+    """
+    return "KUBERNETES_SERVICE_HOST" in os.environ

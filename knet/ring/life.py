@@ -60,7 +60,7 @@ from knet.routing.ownership import Lookout, Me, Myself, several_workers
 from knet.snapshot import Snapshot
 from knet.turns import turns
 
-__all__ = ["Life"]
+__all__ = ["CLOSED", "Life"]
 
 _logger = logging.getLogger("knet")
 
@@ -80,6 +80,8 @@ _HINTS: dict[type[BaseException], str] = {
         f"is this a cluster's DNS server, and does a NetworkPolicy let its port 53 through? {_OUTSIDE}"
     ),
 }
+# What ends a ring that nothing has gone wrong with.
+CLOSED = "it was closed, by the end of its `async with` or by `aclose`"
 _FAILED = "%s: its resolver or its placement failed"
 
 _CANNOT = (
@@ -469,7 +471,7 @@ class Life:
         """
         Live; call *started* once the first snapshot stands.
         """
-        why = "closed"
+        why = CLOSED
         self._is_begun = True
         self._task_id = anyio.get_current_task().id
         try:

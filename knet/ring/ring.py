@@ -31,7 +31,7 @@ from knet.resolver import Resolver, StaticResolver
 from knet.ring.batches import by_pod, call_many
 from knet.ring.feeds import feed_of
 from knet.ring.history import History, PastChange
-from knet.ring.life import Life
+from knet.ring.life import CLOSED, Life
 from knet.ring.owning import Held, Owning, WhileMine, own
 from knet.ring.serving import (
     Acquired,
@@ -920,7 +920,7 @@ class Ring:
             await life.leave()
             if self._task is not None:
                 await self._task.join()
-        life.end("closed")
+        life.end(CLOSED)
         await self._serving.settle()
         await self._owning.settle()
 

@@ -274,6 +274,23 @@ def test_a_bare_name_is_looked_up_in_the_namespace_that_is_given(service: Headle
     assert run(*args, "--namespace", "staging").exit_code == 1
 
 
+@pytest.mark.parametrize(("inside", "hinted"), [(False, True), (True, False)])
+def test_a_name_that_no_server_knows_may_be_asked_for_from_outside(
+    service: HeadlessService, monkeypatch: pytest.MonkeyPatch, inside: bool, hinted: bool
+) -> None:
+    """
+    Who tries it on a laptop is told what works there; in a pod that would lead astray.
+    """
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    if inside:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+
+    outcome = run("resolve", "wob.prod", "--nameserver", service.nameserver)
+
+    assert outcome.exit_code == 1
+    assert ("try `knet demo`, or `--source slices` with" in outcome.stderr) is hinted
+
+
 @pytest.mark.long
 def test_watch_of_a_name_that_is_not_there_says_so_soon(service: HeadlessService) -> None:
     """

@@ -58,6 +58,17 @@ async def assert_told(ring: Ring, reason: str) -> None:
     assert ring.state == "closed"
 
 
+async def test_who_asks_after_the_block_is_told_that_it_has_ended() -> None:
+    """
+    The usual mistake: a `return await ring.get(key)` below the `async with`.
+    """
+    ring = ring_of(FakeResolver(A))
+    async with ring:
+        pass
+
+    await assert_told(ring, r"it was closed, by the end of its `async with` or by `aclose`$")
+
+
 # --- it never began
 
 

@@ -274,6 +274,55 @@ def test_two():
     assert "2 passed" in done.stdout
 
 
+def test_the_fixture_opens_rings_that_end_with_the_test(tmp_path: Path) -> None:
+    """
+    On both loops, also one that was opened within a time-out of the test, and one that the test has closed.
+    """
+    (tmp_path / "test_mine.py").write_text(
+        """
+import anyio
+import knet
+import pytest
+
+pytest_plugins = ("knet.testing.pytest_plugin",)
+
+
+@pytest.mark.anyio
+async def test_rings(open_ring, headless_service):
+    service = headless_service("cache.prod", pods=3)
+    with anyio.fail_after(5):
+        asks = await open_ring(service, port=8080)
+        told = await open_ring(service, port="http", resolver=service.api.source())
+    asks_by_itself = await open_ring(service, port="http", resolver=None)
+    assert {ring.service for ring in knet.open_rings()} == {"cache.prod.svc.cluster.local"}
+    service.scale(4)
+    await service.wait_until_seen_async()
+    assert [len(ring.snapshot) for ring in (asks, told, asks_by_itself)] == [4, 4, 4]
+    assert await told.get("user-42") == await asks_by_itself.get("user-42")
+    await asks_by_itself.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_ring_that_cannot_start(open_ring, headless_service):
+    service = headless_service("cache.prod")
+    service.fail("SERVFAIL")
+    with pytest.raises(knet.ServerFailure):
+        await open_ring(service, port=8080, start_timeout=0.05)
+
+
+def test_nothing_is_left():
+    assert knet.open_rings() == []
+"""
+    )
+    done = run(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(tmp_path)),
+        cwd=tmp_path,
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert "5 passed" in done.stdout
+
+
 @pytest.mark.parametrize("module", [knet.testing.service, knet.testing.zone])
 def test_the_examples_in_the_docstrings_run(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0

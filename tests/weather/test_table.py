@@ -53,6 +53,7 @@ SHORT_NUMBERS: dict[str, list[float]] = {
     "A pod is deleted, dies or gets unready": [POLICY.min_interval, 7],
     "NXDOMAIN or an empty answer": [POLICY.empty_hold],
     "SERVFAIL; REFUSED; no answer; no server": [POLICY.retry, POLICY.max_retry],
+    "The Service is scaled to zero": [POLICY.empty_hold],
     "A node dies": [NODE_GIVEN_UP],
     "The answer does not fit in UDP": [TCP_PORT, LARGEST_KIB],
     "The first lookup fails": [START_TIMEOUT],
