@@ -284,9 +284,10 @@ class _Telling:
             if service is None:
                 service = self._services[name] = _Service()
             service.heard(tuple(slices.values()), now)
-            if service.due == math.inf:
-                service.due = max(now, service.told_at + self._settle)
-                heappush(self._times, (service.due, name))
+            due = max(now, service.told_at + self._settle)
+            if due < service.due:
+                service.due = due
+                heappush(self._times, (due, name))
         if not self._has_told or self._times[:1] != first:
             self._is_sooner.set()
 
@@ -313,12 +314,12 @@ class _Telling:
         while self._times and self._times[0][0] <= now:
             name = heappop(self._times)[1]
             service = self._services.get(name)
-            if service is None or not service.is_due(now):
+            if service is None or service.due > now:
                 continue  # it was told of meanwhile
             changed.add(name)
-            seen = self._seen[name] = service.told(now)
+            seen = self._seen[name] = service.told(now, self._settle)
             if seen.moving:
-                heappush(self._times, (service.moves_until, name))
+                heappush(self._times, (service.due, name))
             elif not seen.slices:
                 del self._services[name], self._seen[name]
         return changed
@@ -329,7 +330,7 @@ class _Service:
     What was heard of a service.
 
     Attributes:
-        due: When it is to be told; `math.inf`: nothing is new.
+        due: When it is to be told, since something has changed or somebody ceases to count; `math.inf`: nothing is new.
         told_at: When it was told last.
     """
 
@@ -342,16 +343,6 @@ class _Service:
         self._moving: dict[str, tuple[Slice, Listed, float]] = {}
         self.due = math.inf
         self.told_at = -math.inf
-
-    @property
-    def moves_until(self) -> float:
-        """
-        When the first one of those that are in no slice ceases to count.
-        """
-        return min((until for _, _, until in self._moving.values()), default=math.inf)
-
-    def is_due(self, now: float) -> bool:
-        return min(self.due, self.moves_until) <= now
 
     def heard(self, slices: tuple[Slice, ...], now: float) -> None:
         """
@@ -366,10 +357,11 @@ class _Service:
             self._moving.pop(address, None)
         self._listed = listed
 
-    def told(self, now: float) -> Seen:
+    def told(self, now: float, settle: float) -> Seen:
         """
         Return what there is, which is told now.
         """
-        self.due, self.told_at = math.inf, now
         self._moving = {a: each for a, each in self._moving.items() if each[2] > now}
+        ends = min((until for _, _, until in self._moving.values()), default=math.inf)
+        self.due, self.told_at = max(ends, now + settle) if self._moving else math.inf, now
         return Seen(self._slices, tuple((each, one) for each, one, _ in self._moving.values()))
