@@ -190,12 +190,12 @@ async def services(it: World, count: int, others: int) -> None:
     """
     await _make_all(it, range(count))
     print("API server, nobody there:", await _rate(it))
-    for whole_namespace in (False, True):
-        await _watched(it, count, whole_namespace=whole_namespace)
+    await _watched(it, count, 4, whole_namespace=False)
+    await _watched(it, count, 5, whole_namespace=True)
     if others:
         await _make_all(it, range(count, count + others))
         print(f"API server, {others} services more:", await _rate(it))
-        await _watched(it, count, whole_namespace=True)
+        await _watched(it, count, 6, whole_namespace=True)
 
 
 async def _make_all(it: World, numbers: range) -> None:
@@ -205,8 +205,16 @@ async def _make_all(it: World, numbers: range) -> None:
     await anyio.sleep(10)
 
 
-async def _watched(it: World, count: int, *, whole_namespace: bool) -> None:
+async def _watched(it: World, count: int, pods: int, *, whole_namespace: bool) -> None:
+    """
+    Open rings of *count* services, and give some of these as many *pods*, which they have not had before.
+    """
     print("one watch of all:" if whole_namespace else "a watch for each:", flush=True)
+    # Those of others end a while after their process.
+    with anyio.fail_after(120):
+        while await watches(it) > count / 2:
+            await anyio.sleep(1)
+    await anyio.sleep(5)
     names = [f"web-{n}" for n in range(count)]
     watched, server = await watches(it), _of(it.plane)
     process = Process(
@@ -230,7 +238,7 @@ async def _watched(it: World, count: int, *, whole_namespace: bool) -> None:
         cpu, server, began = told["cpu"], _of(it.plane), time.monotonic()
         changes = min(count, 200)
         for number in range(changes):
-            await it.apply(_slice(names[number], number, 5 if whole_namespace else 4))
+            await it.apply(_slice(names[number], number, pods))
         await anyio.sleep(1)
         told, now, took = await process.ask(), _of(it.plane), time.monotonic() - began
         print(
