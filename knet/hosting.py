@@ -32,6 +32,7 @@ __all__ = [
     "caller_here",
     "clock_here",
     "is_cancelled",
+    "later_here",
     "note_open",
     "process_number",
     "still_open",
@@ -176,20 +177,30 @@ def call_later(seconds: float, function: Callable[[], None]) -> Callable[[], obj
 
     *function* must not raise.
     """
+    return later_here()(seconds, function)
+
+
+def later_here() -> Callable[[float, Callable[[], None]], Callable[[], object]]:
+    """
+    Return `call_later` of the event loop that runs here, for where no task of it runs: in what it was told to call.
+    """
     loop = current_token().native_token
     if isinstance(loop, asyncio.AbstractEventLoop):
-        return loop.call_later(seconds, function).cancel
+        return lambda seconds, function: loop.call_later(seconds, function).cancel
     import trio  # noqa: PLC0415 - not installed where it is not used
 
-    scope = trio.CancelScope()
+    def later(seconds: float, function: Callable[[], None]) -> Callable[[], object]:
+        scope = trio.CancelScope()
 
-    async def wait() -> None:
-        with scope:
-            await trio.sleep(seconds)
-            function()
+        async def wait() -> None:
+            with scope:
+                await trio.sleep(seconds)
+                function()
 
-    trio.lowlevel.spawn_system_task(wait)
-    return scope.cancel
+        trio.lowlevel.spawn_system_task(wait)
+        return scope.cancel
+
+    return later
 
 
 async def wait_in_full(event: anyio.Event) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Collection, Hashable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal, Protocol, TypeGuard
@@ -140,9 +140,23 @@ class Streaming(Telling, Protocol):
         """
         ...
 
+    def part_of(self, question: Question, /) -> Hashable:
+        """
+        Return which part of its stream the answer to *question* is in; one that has no parts returns `None`.
+        """
+        ...
+
+    def news_in(self, told: Any, /) -> Collection[Hashable] | None:
+        """
+        Return in which parts what `follow` *told* differs from its last word; `None`: in all.
+
+        A ring is woken by what is told of its part, and by the first word after an error.
+        """
+        ...
+
     def answer_of(self, question: Question, told: Any, /) -> Answer:
         """
-        Return the answer to *question* that is in what `follow` *told*.
+        Return the answer to *question* that is in what `follow` *told* last, of whichever parts that was.
         """
         ...
 

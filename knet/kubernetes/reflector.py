@@ -1,5 +1,5 @@
 """
-Follows the EndpointSlices of one service: list and watch, resume, list again.
+Follows the EndpointSlices of one service, or of all in a namespace: list and watch, resume, list again.
 
 A watch that sends what is there first is list and watch in one request; where a server cannot, the list comes in
 pages and the watch begins at its version. Bookmarks move the version on. A watch that ends by itself, or breaks,
@@ -38,18 +38,24 @@ _SILENCE = 90.0
 _CONNECT = 5.0
 # How long the server is asked to keep a watch, at least; it is spread, so that clients do not come at once.
 _WATCH = 300
-# The end of the initial events comes within this, or the server does not send one.
+# The end of the initial events comes within this after the last of them, or the server does not send one.
 _INITIAL = 3.0
-# Slices in a page of a list: a hundred endpoints each, as many as are read without holding the loop.
+# Slices in a page of a list: a hundred endpoints each, as many as are read without holding the loop. A namespace has
+# many small ones: the next page of it is twice as long where one has fewer bytes than this.
 _PAGE = 4
+_SMALL_PAGE = 64 * 1024
 # A line is a slice, of 1,000 endpoints at most by what a controller can be told.
 _LONGEST_LINE = 4 * 1024 * 1024
 _MOST_SLICES = 2000
+# Kubernetes is tested with 5,000 services in a namespace, which have a slice or two each.
+_MOST_IN_NAMESPACE = 20_000
 _LONGEST_PAUSE = 30.0
 # Seconds; a watch that lasts no longer is not opened again at once.
 _SHORT = 1.0
 # Seconds in which a stream that ends with an error is read to its end.
 _REST = 1.0
+
+_LABEL = "kubernetes.io/service-name"
 
 _ROLE = """\
 apply this, with the name of the service account of your pods:
@@ -77,15 +83,52 @@ class _CannotSend(Exception):
     """
 
 
+class _Known:
+    """
+    Slices by service, those of each in the order in which they were heard of.
+    """
+
+    def __init__(self) -> None:
+        self.of: dict[str, dict[str, Slice]] = {}
+        # By the name of a slice, which need not tell its service.
+        self._services: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._services)
+
+    def put(self, name: str, service: str, told: Slice) -> set[str]:
+        """
+        Take a slice as it is now; return the services that had it and have it.
+        """
+        changed = self.drop(name)
+        self._services[name] = service
+        self.of.setdefault(service, {})[name] = told
+        return changed | {service}
+
+    def drop(self, name: str) -> set[str]:
+        """
+        Forget a slice; return the service that had it, if one did.
+        """
+        service = self._services.pop(name, None)
+        if service is None:
+            return set()
+        slices = self.of[service]
+        del slices[name]
+        if not slices:
+            del self.of[service]
+        return {service}
+
+
 class Reflector:
     """
-    The slices of one service, kept true.
+    The slices of one service, or of all services of a namespace, kept true.
 
     Args:
         access: Where the API is.
         namespace: Of the service.
-        service: Its name there.
-        heard: Called with all slices, in the order in which they were heard of, at each change.
+        service: Its name there; `""`: all that are there.
+        heard: Called at each change with the services that it is about: all slices of each, in the order in which they
+            were heard of. A list that is whole comes first, and is about all services that have slices, or had.
         alive: Called when the server says that nothing is new.
     """
 
@@ -94,7 +137,7 @@ class Reflector:
         access: Access,
         namespace: str,
         service: str,
-        heard: Callable[[Mapping[str, Slice]], None],
+        heard: Callable[[Mapping[str, Mapping[str, Slice]]], None],
         alive: Callable[[], None],
     ) -> None:
         self._access = access
@@ -102,7 +145,7 @@ class Reflector:
         self._service = service
         self._heard = heard
         self._alive = alive
-        self._slices: dict[str, Slice] = {}
+        self._known = _Known()
         self._version: str | None = None
         self._lists = False
 
@@ -140,22 +183,24 @@ class Reflector:
                         await anyio.sleep(_SHORT * (0.5 + random.random() / 2))
 
     async def _list(self, client: httpx2.AsyncClient) -> None:
-        found: dict[str, Slice] = {}
-        params: dict[str, str] = {"limit": str(_PAGE)}
+        found = _Known()
+        page = _PAGE
+        params: dict[str, str] = {}
         while True:
+            params["limit"] = str(page)
             response = await self._get(client, params, stream=False)
             told = _json(response.content)
             for each in mappings(told.get("items")):
-                found[_name_of(each)] = read_slice(each)
-            _check_size(found)
+                self._put(each, found)
+            if not self._service and len(response.content) < _SMALL_PAGE:
+                page *= 2
             metadata = mapping(told.get("metadata"))
             self._version = str(metadata.get("resourceVersion") or "") or None
             following = metadata.get("continue")
             if not following:
                 break
             params["continue"] = str(following)
-        self._slices = found
-        self._heard(found)
+        self._begin(found)
 
     async def _watch(self, client: httpx2.AsyncClient) -> None:
         params = {
@@ -163,22 +208,24 @@ class Reflector:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(_WATCH + random.randrange(_WATCH)),
         }
-        coming: dict[str, Slice] | None = None
+        coming: _Known | None = None
         if self._version is None:
             params |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
-            coming = {}
+            coming = _Known()
         else:
             params["resourceVersion"] = self._version
         response = await self._get(client, params, stream=True, is_first=coming is not None)
         try:
             if coming is None:
                 self._alive()
-            deadline = anyio.current_time() + _INITIAL
+            deadline, came = anyio.current_time() + _INITIAL, 0
             lines, line = _lines(response), None
             while True:
                 if coming is None:
                     line = await anext(lines, None)
                 else:
+                    if len(coming) > came:
+                        deadline, came = anyio.current_time() + _INITIAL, len(coming)
                     with anyio.move_on_after(deadline - anyio.current_time()) as scope:
                         line = await anext(lines, None)
                     if scope.cancelled_caught:
@@ -199,9 +246,7 @@ class Reflector:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
 
-    def _take(
-        self, event: Mapping[str, Any], coming: dict[str, Slice] | None
-    ) -> dict[str, Slice] | None:
+    def _take(self, event: Mapping[str, Any], coming: _Known | None) -> _Known | None:
         """
         Take one event of a watch; return what is still coming of those that are sent first.
         """
@@ -214,24 +259,41 @@ class Reflector:
         version = metadata.get("resourceVersion")
         if version and coming is None:
             self._version = str(version)
-        slices = self._slices if coming is None else coming
         if kind == "BOOKMARK":
             annotations = mapping(metadata.get("annotations"))
             if coming is not None and annotations.get("k8s.io/initial-events-end") == "true":
-                self._slices, self._version = coming, str(version)
-                self._heard(coming)
+                self._version = str(version)
+                self._begin(coming)
                 return None
             if coming is None:
                 self._alive()
             return coming
-        name = _name_of(thing)
-        slices.pop(name, None)  # the order is that in which they were heard of
+        known = self._known if coming is None else coming
         if kind in ("ADDED", "MODIFIED"):
-            slices[name] = read_slice(thing)
-            _check_size(slices)
+            changed = self._put(thing, known)
+        else:
+            changed = known.drop(_name_of(thing))
         if coming is None:
-            self._heard(slices)
+            self._heard({service: known.of.get(service, {}) for service in changed})
         return coming
+
+    def _put(self, thing: Mapping[str, Any], known: _Known) -> set[str]:
+        service = self._service or _service_of(thing)
+        changed = known.put(_name_of(thing), service, read_slice(thing))
+        what, most = (
+            ("service", _MOST_SLICES) if self._service else ("namespace", _MOST_IN_NAMESPACE)
+        )
+        if len(known) > most:
+            raise ResolveError(f"the {what} has more than {most} slices")
+        return changed
+
+    def _begin(self, found: _Known) -> None:
+        """
+        Let what was *found* be all there is.
+        """
+        services = dict.fromkeys((*self._known.of, *found.of))
+        self._known = found
+        self._heard({service: found.of.get(service, {}) for service in services})
 
     async def _get(
         self,
@@ -245,7 +307,7 @@ class Reflector:
         Ask for the slices; once more where the token has just been renewed, and later where that is asked for.
         """
         path = f"/apis/discovery.k8s.io/v1/namespaces/{self._namespace}/endpointslices"
-        selector = {"labelSelector": f"kubernetes.io/service-name={self._service}"}
+        selector = {"labelSelector": f"{_LABEL}={self._service}" if self._service else _LABEL}
         pauses = unauthorized = 0
         while True:
             token = self._access.token()
@@ -335,9 +397,9 @@ def _name_of(thing: Mapping[str, Any]) -> str:
     return str(mapping(thing.get("metadata")).get("name") or "")
 
 
-def _check_size(slices: Mapping[str, Slice]) -> None:
-    if len(slices) > _MOST_SLICES:
-        raise ResolveError(f"the service has more than {_MOST_SLICES} slices")
+def _service_of(thing: Mapping[str, Any]) -> str:
+    labels = mapping(mapping(thing.get("metadata")).get("labels"))
+    return str(labels.get(_LABEL) or "")
 
 
 def _pause_of(response: httpx2.Response) -> float:

@@ -7,8 +7,10 @@ alike. What a readiness probe finds out is here within milliseconds, where DNS n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,6 +51,8 @@ class EndpointSlices:
         settle: Seconds in which changes are told together; the first one is told at once.
         serve_terminating: Whether those that are terminating and still serve count while nobody is ready. DNS does
             not know them, so that clients which ask DNS then place keys otherwise.
+        whole_namespace: Whether the rings of all services of a namespace have one watch, of all its slices, instead of one
+            for each service.
 
     Raises:
         ConfigError: Arguments that do not go together, or a value out of range.
@@ -63,6 +67,7 @@ class EndpointSlices:
     domain: str | None = None
     settle: float = 0.05
     serve_terminating: bool = False
+    whole_namespace: bool = False
 
     def __post_init__(self) -> None:
         if self.api is not None and self.kubeconfig is not None:
@@ -89,9 +94,11 @@ class EndpointSlices:
             ConfigError: This is no pod, or the service is none of Kubernetes.
         """
 
-        def answered(told: Seen | Alive) -> None:
+        def answered(told: Told | Alive) -> None:
             if isinstance(told, Alive):
                 tell(told)
+                return
+            if told.changed is not None and self.part_of(question) not in told.changed:
                 return
             try:
                 answer = self.answer_of(question, told)
@@ -104,26 +111,27 @@ class EndpointSlices:
 
     def stream_of(self, question: Question, /) -> Place:
         """
-        Return which service *question* is about: one watch serves all that is asked of it.
+        Return which service *question* is about, or which namespace: one watch serves all that is asked of it.
 
         Raises:
             ConfigError: It is none of Kubernetes, or the kubeconfig that says its namespace cannot be read.
         """
-        written = question.service.removesuffix(".")
-        head, is_whole, zone = written.partition(".svc.")
+        head, _, zone = question.service.removesuffix(".").partition(".svc.")
         name, _, namespace = head.removesuffix(".svc").partition(".")
         if "." in namespace:
             raise ConfigError(
-                f"{written} is no Service of Kubernetes: it is written web, web.prod, or web.prod.svc.cluster.local"
+                f"{question.service.removesuffix('.')} is no Service of Kubernetes: it is written web, web.prod, or "
+                "web.prod.svc.cluster.local"
             )
         here = surroundings_here()
         namespace = namespace or self.namespace or self._usual_namespace() or here.namespace
-        told = zone if is_whole else (self.domain or "").strip(".")
-        return Place(namespace, name, told or here.zone, bool(told) or here.knows_zone)
+        zone = zone or (self.domain or "").strip(".")
+        place = Place(namespace, name, zone or here.zone, bool(zone) or here.knows_zone)
+        return replace(place, name="") if self.whole_namespace else place
 
-    async def follow(self, stream: Place, tell: Callable[[Seen | Alive], None], /) -> None:
+    async def follow(self, stream: Place, tell: Callable[[Told | Alive], None], /) -> None:
         """
-        Tell what there is of one service, until something is in the way.
+        Tell what there is of one service, or of all in a namespace, until something is in the way.
 
         Raises: As `watch`.
         """
@@ -144,7 +152,19 @@ class EndpointSlices:
         if failed is not None:
             raise failed
 
-    def answer_of(self, question: Question, told: Seen, /) -> Answer:
+    def part_of(self, question: Question, /) -> str:
+        """
+        Return the name of the service that *question* is about.
+        """
+        return question.service.partition(".")[0]
+
+    def news_in(self, told: Told, /) -> frozenset[str] | None:
+        """
+        Return of which services *told* has news; `None`: of all.
+        """
+        return told.changed
+
+    def answer_of(self, question: Question, told: Told, /) -> Answer:
         """
         Return the answer to *question* that is in what was seen of its service.
 
@@ -152,16 +172,18 @@ class EndpointSlices:
             NoData: There is nobody.
             ConfigError: Names go by the cluster's domain, and that is not known.
         """
+        name, place = self.part_of(question), told.place
+        seen = told.services.get(name, _NOTHING)
         answer = answer_from(
-            told.slices,
+            seen.slices,
             question,
-            domain=told.place.domain,
-            knows_domain=told.place.knows_zone,
+            domain=f"{name}.{place.namespace}.svc.{place.zone}",
+            knows_domain=place.knows_zone,
             serve_terminating=self.serve_terminating,
-            also=told.moving,
+            also=seen.moving,
         )
         if not answer.endpoints:
-            raise NoData(f"{question}: {why_nobody(told.slices, question)}")
+            raise NoData(f"{question}: {why_nobody(seen.slices, question)}")
         return answer
 
     def _access(self) -> Access:
@@ -182,17 +204,17 @@ class EndpointSlices:
         where = self.api or (
             f"kubeconfig {self.kubeconfig}" if self.kubeconfig else "in the cluster"
         )
-        return f"<EndpointSlices {where}>"
+        return f"<EndpointSlices {where}{', whole namespace' if self.whole_namespace else ''}>"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """
-    A service.
+    A service, or all services of a namespace.
 
     Attributes:
         namespace: Where it is.
-        name: What it is called there.
+        name: What it is called there; `""`: all that are there.
         zone: The cluster's domain.
         knows_zone: Whether somebody said so.
     """
@@ -202,13 +224,6 @@ class Place:
     zone: str
     knows_zone: bool
 
-    @property
-    def domain(self) -> str:
-        """
-        Its whole name.
-        """
-        return f"{self.name}.{self.namespace}.svc.{self.zone}"
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -216,57 +231,137 @@ class Seen:
     What there is of a service.
 
     Attributes:
-        place: Which service it is.
         slices: In the order in which they were heard of.
         moving: Who is in none of them for a moment, and counts.
     """
 
-    place: Place
     slices: tuple[Slice, ...]
     moving: tuple[tuple[Slice, Listed], ...]
 
 
-class _Telling:
+_NOTHING = Seen((), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
     """
-    What is told when.
+    One word of a watch.
+
+    Attributes:
+        place: What is watched.
+        services: What there is, by the name of the service; of one that has no slices there is nothing.
+        changed: Of which of them it differs from what was told before; `None`: it is the first word.
     """
 
-    def __init__(self, place: Place, tell: Callable[[Seen], None], settle: float) -> None:
+    place: Place
+    services: Mapping[str, Seen]
+    changed: frozenset[str] | None
+
+
+class _Telling:
+    """
+    What is told when: of each service the first change at once, and what follows within *settle* together.
+    """
+
+    def __init__(self, place: Place, tell: Callable[[Told], None], settle: float) -> None:
         self._place = place
         self._tell = tell
         self._settle = settle
+        self._services: dict[str, _Service] = {}
+        self._seen: dict[str, Seen] = {}
+        # When there may be something to tell, and of which service; the earliest first.
+        self._times: list[tuple[float, str]] = []
+        self._has_told = False
+        self._is_sooner = anyio.Event()
+
+    def heard(self, services: Mapping[str, Mapping[str, Slice]]) -> None:
+        """
+        Take what there is now of some services.
+        """
+        now, first = anyio.current_time(), self._times[:1]
+        for name, slices in services.items():
+            service = self._services.get(name)
+            if service is None:
+                service = self._services[name] = _Service()
+            service.heard(tuple(slices.values()), now)
+            due = max(now, service.told_at + self._settle)
+            if due < service.due:
+                service.due = due
+                heappush(self._times, (due, name))
+        if not self._has_told or self._times[:1] != first:
+            self._is_sooner.set()
+
+    async def run(self) -> None:
+        """
+        Tell, for ever.
+        """
+        while True:
+            deadline = self._times[0][0] if self._times else math.inf
+            with anyio.CancelScope(deadline=deadline):
+                await self._is_sooner.wait()
+            self._is_sooner = anyio.Event()
+            changed = self._turn(anyio.current_time())
+            if changed or not self._has_told:
+                news = frozenset(changed) if self._has_told else None
+                self._has_told = True
+                self._tell(Told(self._place, dict(self._seen), news))
+
+    def _turn(self, now: float) -> set[str]:
+        """
+        Let what is due be what is seen; return of which services that is.
+        """
+        changed: set[str] = set()
+        while self._times and self._times[0][0] <= now:
+            name = heappop(self._times)[1]
+            service = self._services.get(name)
+            if service is None or service.due > now:
+                continue  # it was told of meanwhile
+            changed.add(name)
+            seen = self._seen[name] = service.told(now, self._settle)
+            if seen.moving:
+                heappush(self._times, (service.due, name))
+            elif not seen.slices:
+                del self._services[name], self._seen[name]
+        return changed
+
+
+class _Service:
+    """
+    What was heard of a service.
+
+    Attributes:
+        due: When it is to be told, since something has changed or somebody ceases to count; `math.inf`: nothing is new.
+        told_at: When it was told last.
+    """
+
+    __slots__ = ("_listed", "_moving", "_slices", "due", "told_at")
+
+    def __init__(self) -> None:
         self._slices: tuple[Slice, ...] = ()
         self._listed: dict[str, tuple[Slice, Listed]] = {}
         # Who is in no slice for a moment, and until when he counts.
         self._moving: dict[str, tuple[Slice, Listed, float]] = {}
-        self._changed = anyio.Event()
+        self.due = math.inf
+        self.told_at = -math.inf
 
-    def heard(self, slices: Mapping[str, Slice]) -> None:
+    def heard(self, slices: tuple[Slice, ...], now: float) -> None:
         """
         Take what there is now.
         """
-        self._slices = tuple(slices.values())
-        listed = {one.address: (each, one) for each in self._slices for one in each.listed}
-        until = anyio.current_time() + _MOVING
+        self._slices = slices
+        listed = {one.address: (each, one) for each in slices for one in each.listed}
         for address, (each, one) in self._listed.items():
             if address not in listed and one.ready:
-                self._moving.setdefault(address, (each, one, until))
+                self._moving.setdefault(address, (each, one, now + _MOVING))
         for address in listed:
             self._moving.pop(address, None)
         self._listed = listed
-        self._changed.set()
 
-    async def run(self) -> None:
+    def told(self, now: float, settle: float) -> Seen:
         """
-        Tell the first change at once, and what follows together.
+        Return what there is, which is told now.
         """
-        while True:
-            ends = [until for _, _, until in self._moving.values()]
-            with anyio.CancelScope(deadline=min(ends, default=float("inf"))):
-                await self._changed.wait()
-            self._changed = anyio.Event()
-            now = anyio.current_time()
-            self._moving = {a: each for a, each in self._moving.items() if each[2] > now}
-            moving = tuple((each, one) for each, one, _ in self._moving.values())
-            self._tell(Seen(self._place, self._slices, moving))
-            await anyio.sleep(self._settle)
+        self._moving = {a: each for a, each in self._moving.items() if each[2] > now}
+        ends = min((until for _, _, until in self._moving.values()), default=math.inf)
+        self.due, self.told_at = max(ends, now + settle) if self._moving else math.inf, now
+        return Seen(self._slices, tuple((each, one) for each, one, _ in self._moving.values()))

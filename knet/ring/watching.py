@@ -3,14 +3,14 @@ A source that tells by itself, as rings listen to it.
 
 Its watch runs in a task of its own, so that what goes wrong in there, in a task group too, is an error
 that is told, and cancels nobody. Where one stream serves several questions there is one watch for all of
-them, for as long as a ring listens. A ring is woken by each word; of several that come before it has time the
-last one counts.
+them, for as long as a ring listens. A ring is woken by each word that is about its part of the stream; of several
+that come before it has time the last one counts.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Collection, Hashable
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
@@ -21,15 +21,20 @@ import anyio
 from knet.answer import Answer
 from knet.belief import RefreshPolicy, pace
 from knet.errors import ResolveError
-from knet.hosting import HostedTask, caller_here, is_cancelled
+from knet.hosting import HostedTask, caller_here, is_cancelled, later_here
 from knet.question import Question
 from knet.ring.sharing import Reuse, shared
 from knet.ring.words import shown_object
-from knet.sources import Alive, Streaming, Telling, is_streaming
+from knet.sources import ALIVE, Alive, Streaming, Telling, is_streaming
 
 __all__ = ["Watched", "watched"]
 
 Wake = Callable[[], None]
+
+# That all is as it was is told to so many at once, and to the next ones this many seconds later. A stream may have
+# thousands who listen, each of whom takes some 0.2 ms, and the news is not urgent.
+_REASSURED = 4
+_PAUSE = 0.004
 
 
 def watched(source: Telling, question: Question, policy: RefreshPolicy) -> Watched:
@@ -56,11 +61,14 @@ def _shared(
     def make() -> Watched:
         opened = shared(
             Stream,
-            lambda: Stream(partial(source.follow, stream), source, question, policy),
+            lambda: Stream(
+                partial(source.follow, stream), source, question, policy, source.news_in
+            ),
             source,
             stream,
         )
-        return Watched(opened, question, partial(source.answer_of, question))
+        part, answer_of = source.part_of(question), partial(source.answer_of, question)
+        return Watched(opened, question, part, answer_of)
 
     return shared(Watched, make, source, question, stream)
 
@@ -74,11 +82,15 @@ class Stream:
         source: Whose it is.
         question: Which pods are wanted, by who asked first.
         policy: How soon a watch that has ended is begun again.
+        news_in: Of which parts a word is, as `Streaming` has it.
+
+    Attributes:
+        last: The last word but errors; `None`: there is none.
     """
 
     __slots__ = (
-        *("__weakref__", "_call", "_current", "_error", "_last", "_listeners", "_name", "_policy"),
-        *("_run", "_source", "_task", "_thread"),
+        *("__weakref__", "_call", "_call_off", "_current", "_error", "_later", "_listeners"),
+        *("_name", "_news_in", "_policy", "_run", "_source", "_task", "_thread", "last"),
     )
 
     def __init__(
@@ -87,29 +99,35 @@ class Stream:
         source: Telling,
         question: Question,
         policy: RefreshPolicy,
+        news_in: Callable[[Any], Collection[Hashable] | None] = lambda _: None,
     ) -> None:
         self._run = run
         self._source = source
         self._name = f"knet {question}: watch"
         self._policy = policy
+        self._news_in = news_in
         self._thread = get_ident()
         self._call = caller_here()
-        self._listeners: dict[Watched, None] = {}
-        # The last word but errors, and the error after it if there is one.
-        self._last: Any = None
+        self._later = later_here()
+        # By the part that they listen to.
+        self._listeners: dict[Hashable, dict[Watched, None]] = {}
+        self.last: Any = None
+        # What was told after it, if that was an error.
         self._error: Exception | None = None
         self._current = _Watch()
         self._task: HostedTask | None = None
+        # Ends telling those who have not yet been reassured.
+        self._call_off: Callable[[], object] = lambda: None
 
     def join(self, listener: Watched) -> None:
         """
         Tell *listener*, too, from now on.
         """
-        if self._last is not None:
-            listener.take(self._last)
+        if self.last is not None:
+            listener.take(self.last)
         if self._error is not None:
             listener.take(self._error)
-        self._listeners[listener] = None
+        self._listeners.setdefault(listener.part, {})[listener] = None
         if self._task is None:
             self._task = HostedTask(self._live, self._name, lambda: None)
 
@@ -117,12 +135,16 @@ class Stream:
         """
         Tell *listener* no more; if it was the last one, wait until nothing of the watch is left.
         """
-        self._listeners.pop(listener, None)
+        others = self._listeners.get(listener.part, {})
+        others.pop(listener, None)
+        if not others:
+            self._listeners.pop(listener.part, None)
         if self._listeners or self._task is None:
             return
         task, self._task = self._task, None
         self._current.is_over = True
-        self._last = self._error = None
+        self._call_off()
+        self.last = self._error = None
         task.cancel()
         await task.join()
 
@@ -140,14 +162,40 @@ class Stream:
         self._pass_on(told)
 
     def _pass_on(self, told: Any) -> None:
+        parts: Collection[Hashable] | None = None
         if isinstance(told, Exception):
             self._error = told
+            self._call_off()
+        elif isinstance(told, Alive) and self._error is None:
+            self._call_off()
+            self._reassure(self._listening())
+            return
         else:
-            self._error = None
             if not isinstance(told, Alive):
-                self._last = told
-        for listener in list(self._listeners):
+                if self.last is not None and self._error is None:
+                    parts = self._news_in(told)
+                self.last = told
+            self._error = None
+        for listener in self._listening(parts):
             listener.take(told)
+
+    def _listening(self, parts: Collection[Hashable] | None = None) -> list[Watched]:
+        """
+        Return who listens to these parts, or to any.
+        """
+        some = self._listeners if parts is None else parts
+        return [each for part in some for each in self._listeners.get(part, ())]
+
+    def _reassure(self, listeners: list[Watched]) -> None:
+        """
+        Tell *listeners* that all is as it was, some of them at a time.
+        """
+        for listener in listeners[:_REASSURED]:
+            if listener in self._listeners.get(listener.part, ()):
+                listener.take(ALIVE)
+        rest = listeners[_REASSURED:]
+        if rest:
+            self._call_off = self._later(_PAUSE, partial(self._reassure, rest))
 
     async def _live(self) -> None:
         failures = 0
@@ -167,7 +215,7 @@ class Stream:
             finally:
                 watch.is_over = True
             failures = 1 if watch.has_told else failures + 1
-            is_starting = self._last is None
+            is_starting = self.last is None
             self._pass_on(error)
             wait = pace.after_failure(failures, self._policy, random.random(), starting=is_starting)
             await anyio.sleep(wait)
@@ -192,23 +240,26 @@ class Watched:
     Args:
         stream: Where it comes from.
         question: Which pods are wanted.
+        part: Which part of the stream has them.
         answer_of: Makes an answer of a word; `None`: the word is one.
 
     Attributes:
-        version: How many words there have been but errors; each makes an answer.
+        part: As given.
+        version: How many words there have been of that part but errors; each makes an answer.
         error: What was told after the last of them, if that was an error.
         first: Set once there is a word.
     """
 
     __slots__ = (
         *("__weakref__", "_answer", "_answer_of", "_answered", "_lock", "_question", "_reuse"),
-        *("_stream", "_told", "_wakes", "error", "first", "version"),
+        *("_stream", "_wakes", "error", "first", "part", "version"),
     )
 
     def __init__(
         self,
         stream: Stream,
         question: Question,
+        part: Hashable = None,
         answer_of: Callable[[Any], Answer] | None = None,
     ) -> None:
         self._stream = stream
@@ -217,9 +268,9 @@ class Watched:
         self._wakes: dict[object, Wake] = {}
         self._reuse = Reuse()
         self._lock = anyio.Lock()
-        self._told: Any = None
         self._answer = Answer()
         self._answered = 0
+        self.part = part
         self.version = 0
         self.error: Exception | None = None
         self.first = anyio.Event()
@@ -233,7 +284,7 @@ class Watched:
 
     def join(self, who: object, wake: Wake) -> None:
         """
-        Have *wake* called at each word, for *who*; at once where there is one already.
+        Have *wake* called at each word of the part, for *who*; at once where there is one already.
         """
         is_first = not self._wakes
         self._wakes[who] = wake
@@ -260,7 +311,7 @@ class Watched:
         if isinstance(told, Exception):
             self.error = told
         elif not isinstance(told, Alive):
-            self._told, self.error = told, None
+            self.error = None
             self.version += 1
         elif self.version:
             # As if the last answer had been told once more.
@@ -282,7 +333,7 @@ class Watched:
         async with self._lock:
             version = self.version
             if self._answered != version:
-                told = self._told
+                told = self._stream.last
                 answer = told if self._answer_of is None else self._answer_of(told)
                 if not isinstance(answer, Answer):
                     raise TypeError(

@@ -34,6 +34,22 @@ pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
 QUICK = RefreshPolicy(retry=0.02, min_interval=0.02, max_retry=0.1, empty_hold=0.3)
 
 
+# Of the sources that `watched` makes.
+OPTIONS: dict[str, Any] = {}
+
+
+@pytest.fixture(params=[False, True], ids=["a service", "a namespace"])
+def whole(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """
+    Have a watch for each service, and then one for the whole namespace.
+    """
+    monkeypatch.setitem(OPTIONS, "whole_namespace", request.param)
+    return bool(request.param)
+
+
+both = pytest.mark.usefixtures("whole")
+
+
 def web(*pods: str | Pod) -> HeadlessService:
     return HeadlessService("web.prod", pods=pods)
 
@@ -42,7 +58,7 @@ def web(*pods: str | Pod) -> HeadlessService:
 async def watched(
     service: HeadlessService, name: str = "web.prod", **options: Any
 ) -> AsyncIterator[Ring]:
-    source = EndpointSlices(api=service.api.url, **options.pop("source", {}))
+    source = EndpointSlices(api=service.api.url, **OPTIONS, **options.pop("source", {}))
     ring = Ring(
         name, **{"port": 80, "resolver": source, "refresh": QUICK, "start_timeout": 5, **options}
     )
@@ -60,7 +76,7 @@ async def until(true: Callable[[], object]) -> None:
             await anyio.sleep(0.005)
 
 
-async def test_what_the_api_tells_a_ring_knows() -> None:
+async def test_what_the_api_tells_a_ring_knows(whole: bool) -> None:
     with web("10.0.0.1", "10.0.0.2") as service:
         async with watched(service) as ring:
             assert addresses(ring) == ["10.0.0.1", "10.0.0.2"]
@@ -70,11 +86,15 @@ async def test_what_the_api_tells_a_ring_knows() -> None:
             service.unready("10.0.0.3")
             await until(lambda: len(ring.snapshot) == 2)
         (asked,) = service.api.requests
-        assert asked.params["labelSelector"] == "kubernetes.io/service-name=web"
+        label = "kubernetes.io/service-name"
+        assert asked.params["labelSelector"] == (label if whole else f"{label}=web")
         assert asked.params["sendInitialEvents"] == "true"
 
 
-async def test_a_server_that_cannot_send_what_is_there_is_listed_in_pages() -> None:
+async def test_a_server_that_cannot_send_what_is_there_is_listed_in_pages(whole: bool) -> None:
+    """
+    The pages of a namespace grow where slices are small.
+    """
     # Each with a port of its own, and so in a slice of its own.
     pods = [Pod(f"10.0.0.{n}", ports={"http": 8000 + n}) for n in range(1, 11)]
     with web(*pods) as service:
@@ -82,12 +102,15 @@ async def test_a_server_that_cannot_send_what_is_there_is_listed_in_pages() -> N
         version = max(each["metadata"]["resourceVersion"] for each in service.api.slices)
         async with watched(service) as ring:
             assert len(ring.snapshot) == 10
-            assert [each.verb for each in service.api.requests[:4]] == ["watch", *["list"] * 3]
+            asked = [each for each in service.api.requests[:4] if each.verb == "list"]
+            assert [each.params["limit"] for each in asked] == (["4", "8"] if whole else ["4"] * 3)
+            assert service.api.requests[0].verb == "watch"
             service.remove("10.0.0.1")
             await until(lambda: len(ring.snapshot) == 9)
             assert service.api.requests[-1].params["resourceVersion"] == version
 
 
+@both
 async def test_a_pod_that_moves_from_slice_to_slice_is_kept() -> None:
     with web("10.0.0.1", "10.0.0.2") as service:
         (told,) = service.api.slices
@@ -107,6 +130,7 @@ async def test_a_pod_that_moves_from_slice_to_slice_is_kept() -> None:
             await until(lambda: addresses(ring) == ["10.0.0.1"])
 
 
+@both
 @pytest.mark.parametrize("how", ["break", "end", "too old", "gone"])
 async def test_a_watch_that_ends_goes_on(how: str) -> None:
     """
@@ -135,6 +159,7 @@ async def test_a_watch_that_ends_goes_on(how: str) -> None:
             assert ring.stats().failures == {}
 
 
+@both
 async def test_a_server_that_ends_every_watch_is_not_asked_in_a_hot_loop() -> None:
     with web("10.0.0.1") as service:
         (told,) = service.api.slices
@@ -155,6 +180,7 @@ async def test_a_server_that_ends_every_watch_is_not_asked_in_a_hot_loop() -> No
             assert ring.state == "fresh"
 
 
+@both
 async def test_bookmarks_move_the_version_on_and_say_that_it_lives() -> None:
     with web("10.0.0.1") as service:
         api = service.api
@@ -173,6 +199,7 @@ async def test_bookmarks_move_the_version_on_and_say_that_it_lives() -> None:
             assert len(api.requests) == 2
 
 
+@both
 async def test_the_end_of_all_pods_is_held_and_then_believed() -> None:
     with web("10.0.0.1") as service:
         async with watched(service) as ring:
@@ -182,6 +209,7 @@ async def test_the_end_of_all_pods_is_held_and_then_believed() -> None:
             assert await ring.wait_for("empty") == "empty"
 
 
+@both
 @pytest.mark.parametrize(
     ("status", "body", "error", "what"),
     [
@@ -206,6 +234,7 @@ async def test_a_refusal_says_what_to_do(
                 pass
 
 
+@both
 async def test_a_server_that_is_away_is_found_again() -> None:
     with web("10.0.0.1") as service:
         async with watched(service) as ring:
@@ -230,6 +259,7 @@ async def test_nobody_at_the_address_is_unreachable() -> None:
         await ring.start()
 
 
+@both
 async def test_a_token_is_read_again_where_it_was_renewed(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("old")
@@ -247,6 +277,7 @@ async def test_a_token_is_read_again_where_it_was_renewed(tmp_path: Path) -> Non
             assert service.api.requests[-1].token == "new"
 
 
+@both
 async def test_too_many_requests_wait_as_long_as_they_are_told() -> None:
     with web("10.0.0.1") as service:
         service.api.fail("TOO_MANY_REQUESTS", times=2, retry_after=0)
@@ -256,6 +287,7 @@ async def test_too_many_requests_wait_as_long_as_they_are_told() -> None:
             assert ring.stats().failures == {}
 
 
+@both
 async def test_what_is_no_json_is_said_to_be_none() -> None:
     with web("10.0.0.1") as service:
         service.api.fail("GARBAGE")
@@ -264,6 +296,7 @@ async def test_what_is_no_json_is_said_to_be_none() -> None:
                 pass
 
 
+@both
 async def test_a_line_of_an_error_is_a_failure_and_the_ring_keeps_its_pods() -> None:
     with web("10.0.0.1") as service:
         async with watched(service) as ring:
@@ -274,6 +307,7 @@ async def test_a_line_of_an_error_is_a_failure_and_the_ring_keeps_its_pods() -> 
             assert await ring.wait_for("fresh") == "fresh"
 
 
+@both
 async def test_where_nothing_says_what_the_clusters_domain_is() -> None:
     """
     Names by hostname cannot be made up; all others need no domain.
@@ -285,6 +319,7 @@ async def test_where_nothing_says_what_the_clusters_domain_is() -> None:
             assert addresses(ring) == ["10.0.0.1"]
 
 
+@both
 @pytest.mark.parametrize(
     ("name", "port", "why"),
     [
@@ -302,6 +337,7 @@ async def test_where_there_is_nobody_what_is_known_is_told(name: str, port: Any,
                 await ring.get("user-42")
 
 
+@both
 async def test_rings_of_one_service_have_one_watch() -> None:
     """
     Whatever they ask for of it; the last one that is closed ends it.
@@ -323,6 +359,7 @@ async def test_rings_of_one_service_have_one_watch() -> None:
         assert len(service.api.requests) == 3
 
 
+@both
 async def test_names_are_those_of_dns() -> None:
     with web(Pod("10.0.0.1", hostname="web-0", zone="a")) as service:
         with surrounded_by(surroundings_from("search prod.svc.k.test svc.k.test k.test")):
@@ -348,6 +385,7 @@ def test_arguments_that_do_not_go_together_are_refused() -> None:
             EndpointSlices(**options)
     assert EndpointSlices(api="https://a") == EndpointSlices(api="https://a")
     assert len({EndpointSlices(), EndpointSlices()}) == 1
+    assert EndpointSlices(whole_namespace=True) != EndpointSlices()
 
 
 @pytest.mark.parametrize(
@@ -441,3 +479,5 @@ def test_a_kubeconfig_tells_where_and_who(tmp_path: Path) -> None:
 def test_it_is_a_source() -> None:
     source: knet.Source = EndpointSlices()
     assert repr(source) == "<EndpointSlices in the cluster>"
+    source = EndpointSlices(api="https://a", whole_namespace=True)
+    assert repr(source) == "<EndpointSlices https://a, whole namespace>"

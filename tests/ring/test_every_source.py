@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -133,6 +134,9 @@ def of_all_kinds(kind: str, service: HeadlessService) -> Case:
         "telling": lambda: by_users(TellingOne()),
         "dns": lambda: by_service(service, dns),
         "slices": lambda: by_service(service, service.api.source()),
+        "namespace": lambda: by_service(
+            service, replace(service.api.source(), whole_namespace=True)
+        ),
         "both": lambda: by_service(service, Fallback(service.api.source(), dns, patience=0.1)),
         "both asked": lambda: by_users_behind(AskedOne(), AskedOne()),
     }
@@ -153,7 +157,7 @@ def by_users_behind(first: AskedOne, second: AskedOne) -> Case:
     return Case(Fallback(first, second, patience=0.1), put, fail)
 
 
-@pytest.fixture(params=["asked", "telling", "dns", "slices", "both", "both asked"])
+@pytest.fixture(params=["asked", "telling", "dns", "slices", "namespace", "both", "both asked"])
 def case(request: pytest.FixtureRequest) -> Any:
     with HeadlessService("web.prod", pods=PODS) as service:
         service.set_ttl(0)

@@ -267,7 +267,9 @@ class Responder:
         self.store = Store()
         self.wake: Callable[[], None] = lambda: None
         self._rng = rng
-        self._book = Book(families, rng)
+        self._families = tuple(families)
+        # Of each service, who is in which slice, and its slices by name.
+        self._books: dict[str, tuple[Book, dict[str, Json]]] = {}
         self._watches: set[Watch] = set()
         self._namespace = zone.namespace
         self.publish(zone)
@@ -276,16 +278,34 @@ class Responder:
 
     def publish(self, zone: Zone) -> None:
         """
-        Let the slices be those of *zone*, and tell every open watch.
+        Let the slices of the service be those of *zone*, and tell every open watch. Other services keep theirs.
         """
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with self.lock:
-            due = self._due()
-            for slices in self._book.write(zone):
-                for event in self.store.replace(slices, now):
-                    for watch in self._watches:
-                        watch.tell(event, due)
+            if zone.service not in self._books:
+                self._books[zone.service] = Book(self._families, self._rng), {}
+            book, written = self._books[zone.service]
+            for slices in book.write(zone):
+                written.clear()
+                written.update(slices)
+                self._put()
         self.wake()
+
+    def withdraw(self, service: str) -> None:
+        """
+        Let there be no slice of a service, as when it is deleted, and tell every open watch.
+        """
+        with self.lock:
+            del self._books[service]
+            self._put()
+        self.wake()
+
+    def _put(self) -> None:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        wanted = {name: each for _, of in self._books.values() for name, each in of.items()}
+        due = self._due()
+        for event in self.store.replace(wanted, now):
+            for watch in self._watches:
+                watch.tell(event, due)
 
     def compact(self) -> None:
         """

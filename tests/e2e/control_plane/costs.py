@@ -3,10 +3,11 @@ What rings that are told cost: themselves, and the API server.
 
     python -m tests.e2e.control_plane.costs rollout [--pods 1000]
     python -m tests.e2e.control_plane.costs rings [--rings 100]
-    python -m tests.e2e.control_plane.costs services [--services 1000]
+    python -m tests.e2e.control_plane.costs services [--services 1000] [--others 0]
 
 `rollout`: a Deployment of so many pods is replaced, under one ring. `rings`: so many rings of one service. `services`: so
-many Services with a ring each, in one namespace. The rings are alone in a process of their own, so that its CPU and
+many Services with a ring each, in one namespace: first with a watch for each Service, then with one of the whole
+namespace, which has *others* beside that nobody has a ring of. The rings are alone in a process of their own, so that its CPU and
 memory are theirs; the kubelet and whoever makes objects are in this one.
 """
 
@@ -47,12 +48,20 @@ class Process:
         it: Where the services are.
         services: A ring is opened for each of these names.
         slots: Of the table of each ring.
+        whole_namespace: Whether they have one watch.
     """
 
-    def __init__(self, it: World, services: list[str], *, slots: int = 65_536) -> None:
+    def __init__(
+        self,
+        it: World,
+        services: list[str],
+        *,
+        slots: int = 65_536,
+        whole_namespace: bool = False,
+    ) -> None:
         words = [
             *(sys.executable, "-m", "tests.e2e.control_plane.costs", "inside"),
-            *(str(it.plane.dir / "kubeconfig"), str(slots)),
+            *(str(it.plane.dir / "kubeconfig"), str(slots), *(["whole"] * whole_namespace)),
         ]
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -79,11 +88,13 @@ class Process:
         self._process.wait()
 
 
-async def inside(kubeconfig: str, slots: int) -> None:
+async def inside(kubeconfig: str, slots: int, whole_namespace: bool) -> None:
     """
     Open rings of the names on stdin up to an empty line; then answer each line there.
     """
-    source = EndpointSlices(kubeconfig=kubeconfig, domain="cluster.local")
+    source = EndpointSlices(
+        kubeconfig=kubeconfig, domain="cluster.local", whole_namespace=whole_namespace
+    )
 
     async def read() -> str:
         return await anyio.to_thread.run_sync(sys.stdin.readline)
@@ -173,18 +184,45 @@ async def rings(it: World, count: int) -> None:
         process.end()
 
 
-async def services(it: World, count: int) -> None:
+async def services(it: World, count: int, others: int) -> None:
     """
-    Make many services of three pods each, by hand, and a ring of each.
+    Make many services of three pods each, by hand, and a ring of each; then *others*, and the rings anew.
     """
-    names = [f"web-{n}" for n in range(count)]
+    await _make_all(it, range(count))
+    print("API server, nobody there:", await _rate(it))
+    await _watched(it, count, 4, whole_namespace=False)
+    await _watched(it, count, 5, whole_namespace=True)
+    if others:
+        await _make_all(it, range(count, count + others))
+        print(f"API server, {others} services more:", await _rate(it))
+        await _watched(it, count, 6, whole_namespace=True)
+
+
+async def _make_all(it: World, numbers: range) -> None:
     async with anyio.create_task_group() as tasks:
         for some in range(8):
-            tasks.start_soon(_make, it, names[some::8])
+            tasks.start_soon(_make, it, [f"web-{n}" for n in numbers[some::8]])
     await anyio.sleep(10)
-    print("API server, nobody there:", await _rate(it))
+
+
+async def _watched(it: World, count: int, pods: int, *, whole_namespace: bool) -> None:
+    """
+    Open rings of *count* services, and give some of these as many *pods*, which they have not had before.
+    """
+    print("one watch of all:" if whole_namespace else "a watch for each:", flush=True)
+    # Those of others end a while after their process.
+    with anyio.fail_after(120):
+        while await watches(it) > count / 2:
+            await anyio.sleep(1)
+    await anyio.sleep(5)
+    names = [f"web-{n}" for n in range(count)]
     watched, server = await watches(it), _of(it.plane)
-    process = Process(it, [f"{each}.{it.namespace}" for each in names], slots=4096)
+    process = Process(
+        it,
+        [f"{each}.{it.namespace}" for each in names],
+        slots=4096,
+        whole_namespace=whole_namespace,
+    )
     try:
         told = await process.ask()
         now = _of(it.plane)
@@ -200,7 +238,7 @@ async def services(it: World, count: int) -> None:
         cpu, server, began = told["cpu"], _of(it.plane), time.monotonic()
         changes = min(count, 200)
         for number in range(changes):
-            await it.apply(_slice(names[number], number, 4))
+            await it.apply(_slice(names[number], number, pods))
         await anyio.sleep(1)
         told, now, took = await process.ask(), _of(it.plane), time.monotonic() - began
         print(
@@ -283,18 +321,19 @@ async def _main(plane: ControlPlane, measured: Callable[[World], Awaitable[None]
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["inside"]:
-        anyio.run(inside, sys.argv[2], int(sys.argv[3]))
+        anyio.run(inside, sys.argv[2], int(sys.argv[3]), "whole" in sys.argv[4:])
         sys.exit()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
     parser.add_argument("what", choices=["rollout", "rings", "services"])
     parser.add_argument("--pods", type=int, default=1000)
     parser.add_argument("--rings", type=int, default=100)
     parser.add_argument("--services", type=int, default=1000)
+    parser.add_argument("--others", type=int, default=0)
     given = parser.parse_args()
     measures: dict[str, Callable[[World], Awaitable[None]]] = {
         "rollout": lambda it: rollout(it, given.pods),
         "rings": lambda it: rings(it, given.rings),
-        "services": lambda it: services(it, given.services),
+        "services": lambda it: services(it, given.services, given.others),
     }
     with tempfile.TemporaryDirectory() as place:
         made = ControlPlane(Path(os.environ["CONTROLPLANE_BIN"]), Path(place), manager=_FAST)

@@ -5,6 +5,8 @@ What is done to a Service itself, under rings by DNS, by slices, and by both.
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
 
 import anyio
 import pytest
@@ -252,4 +254,52 @@ async def test_a_hundred_rings_of_a_service_have_one_watch(plane: ControlPlane) 
             await it.scale("deployment", "web", 5)
             await until(lambda: {len(ring.snapshot) for ring in rings} == {5})
             assert it.gate.connections == 1
+        await until(lambda: not it.gate.connections)
+
+
+async def test_rings_of_a_whole_namespace_have_one_watch(plane: ControlPlane) -> None:
+    """
+    Each of them has what other rings of its service have; a neighbour changes nothing, and a watch that is cut goes on.
+    """
+    async with world(plane) as it:
+        await it.apply(headless("web"))
+        await it.apply(headless("shop"))
+        await it.apply(stateful_set("web", 3))
+        await it.apply(deployment("shop", 2))
+        whole = replace(it.slices, whole_namespace=True)
+        ring = partial(Ring, port="http", resolver=whole, refresh=QUICK, require_endpoints=False)
+        async with (
+            it.rings("web", "http") as rings,
+            ring(f"web.{it.namespace}") as web,
+            ring(f"shop.{it.namespace}") as shop,
+            ring(f"late.{it.namespace}") as late,
+        ):
+
+            async def same(count: int) -> None:
+                await it.settled(rings, count)
+                await until(lambda: web.snapshot.digest == rings.asks.snapshot.digest)
+
+            await same(3)
+            await until(lambda: len(shop.snapshot) == 2)
+            assert it.gate.connections == 2  # one of the service, and one of the namespace
+            await it.scale("statefulset", "web", 5)
+            await same(5)
+            first, *_ = await it.pods()
+            await it.set_ready(first, False)
+            await same(4)
+            await it.set_ready(first, True)
+            await same(5)
+            assert (shop.snapshot.generation, late.state) == (1, "empty")
+
+            it.gate.cut()
+            await it.apply(headless("late", selector={"app": "shop"}))
+            await until(lambda: len(late.snapshot) == 2)
+            assert late.snapshot.endpoints == shop.snapshot.endpoints
+            await it.plane.delete(it.path("services", "late"))
+            with anyio.fail_after(60):
+                await late.wait_for("empty")
+            await it.scale("statefulset", "web", 2)
+            await same(2)
+            assert (shop.snapshot.generation, len(shop.snapshot)) == (1, 2)
+            assert it.gate.connections == 2
         await until(lambda: not it.gate.connections)
