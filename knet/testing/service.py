@@ -57,8 +57,6 @@ from knet.testing.zone import (
 
 __all__ = ["HeadlessService"]
 
-_NETWORKS = ("10.244.0.0/16", "fd00:244::/64")
-
 
 class _API(NamedTuple):
     """
@@ -124,7 +122,7 @@ class HeadlessService:
         ),
         stateful: bool = False,
         families: Iterable[Family] = ("ipv4",),
-        networks: Iterable[str] = _NETWORKS,
+        networks: Iterable[str] = ("10.244.0.0/16", "fd00:244::/64"),
         ttl: int = 5,
         shuffle: bool = True,
         seed: int | None = None,
