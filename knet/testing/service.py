@@ -317,7 +317,8 @@ class HeadlessService:
         Block until every ring of this service in this process has the pods that are ready now.
 
         Blocks its thread: on an event loop use `wait_until_seen_async`. The rings are told to ask at once. One that has
-        nobody left keeps the last pods for half a minute, and is waited for in vain.
+        nobody left keeps the last pods for half a minute, and is waited for in vain. Pods are compared by
+        their addresses, so a change among pods that share one is not waited for: use `Ring.changes` there.
 
         Raises:
             TimeoutError: *timeout* seconds were not enough; it says what which ring has.
