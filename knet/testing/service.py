@@ -57,8 +57,6 @@ from knet.testing.zone import (
 
 __all__ = ["HeadlessService"]
 
-_NETWORKS = ("10.244.0.0/16", "fd00:244::/64")
-
 
 class _API(NamedTuple):
     """
@@ -124,7 +122,7 @@ class HeadlessService:
         ),
         stateful: bool = False,
         families: Iterable[Family] = ("ipv4",),
-        networks: Iterable[str] = _NETWORKS,
+        networks: Iterable[str] = ("10.244.0.0/16", "fd00:244::/64"),
         ttl: int = 5,
         shuffle: bool = True,
         seed: int | None = None,
@@ -319,7 +317,8 @@ class HeadlessService:
         Block until every ring of this service in this process has the pods that are ready now.
 
         Blocks its thread: on an event loop use `wait_until_seen_async`. The rings are told to ask at once. One that has
-        nobody left keeps the last pods for half a minute, and is waited for in vain.
+        nobody left keeps the last pods for half a minute, and is waited for in vain. Pods are compared by
+        their addresses, so a change among pods that share one is not waited for: use `Ring.changes` there.
 
         Raises:
             TimeoutError: *timeout* seconds were not enough; it says what which ring has.
