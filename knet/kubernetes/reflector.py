@@ -44,6 +44,7 @@ _INITIAL = 3.0
 # many small ones: the next page of it is twice as long where one has fewer bytes than this.
 _PAGE = 4
 _SMALL_PAGE = 64 * 1024
+_LONGEST_PAGE = 512
 # A line is a slice, of 1,000 endpoints at most by what a controller can be told.
 _LONGEST_LINE = 4 * 1024 * 1024
 _MOST_SLICES = 2000
@@ -193,7 +194,7 @@ class Reflector:
             for each in mappings(told.get("items")):
                 self._put(each, found)
             if not self._service and len(response.content) < _SMALL_PAGE:
-                page *= 2
+                page = min(page * 2, _LONGEST_PAGE)
             metadata = mapping(told.get("metadata"))
             self._version = str(metadata.get("resourceVersion") or "") or None
             following = metadata.get("continue")

@@ -25,15 +25,15 @@ from knet.hosting import HostedTask, caller_here, is_cancelled, later_here
 from knet.question import Question
 from knet.ring.sharing import Reuse, shared
 from knet.ring.words import shown_object
-from knet.sources import ALIVE, Alive, Streaming, Telling, is_streaming
+from knet.sources import Alive, Streaming, Telling, is_streaming
 
 __all__ = ["Watched", "watched"]
 
 Wake = Callable[[], None]
 
-# That all is as it was is told to so many at once, and to the next ones this many seconds later. A stream may have
-# thousands who listen, each of whom takes some 0.2 ms, and the news is not urgent.
-_REASSURED = 4
+# What concerns all who listen, that the source is alive or away, is told to so many at once, and to the next ones this
+# many seconds later. They may be thousands, each of whom works for some 0.2 ms.
+_AT_ONCE = 4
 _PAUSE = 0.004
 
 
@@ -116,7 +116,7 @@ class Stream:
         self._error: Exception | None = None
         self._current = _Watch()
         self._task: HostedTask | None = None
-        # Ends telling those who have not yet been reassured.
+        # Ends telling those who have not yet been told what concerns all.
         self._call_off: Callable[[], object] = lambda: None
 
     def join(self, listener: Watched) -> None:
@@ -165,37 +165,33 @@ class Stream:
         parts: Collection[Hashable] | None = None
         if isinstance(told, Exception):
             self._error = told
-            self._call_off()
-        elif isinstance(told, Alive) and self._error is None:
-            self._call_off()
-            self._reassure(self._listening())
-            return
         else:
             if not isinstance(told, Alive):
                 if self.last is not None and self._error is None:
                     parts = self._news_in(told)
                 self.last = told
             self._error = None
-        for listener in self._listening(parts):
-            listener.take(told)
+        if parts is None:
+            self._call_off()
+            self._catch_up([each for some in self._listeners.values() for each in some])
+        else:
+            for part in parts:
+                for listener in list(self._listeners.get(part, ())):
+                    listener.take(told)
 
-    def _listening(self, parts: Collection[Hashable] | None = None) -> list[Watched]:
+    def _catch_up(self, listeners: list[Watched]) -> None:
         """
-        Return who listens to these parts, or to any.
+        Tell *listeners* how it is now, some of them at a time.
         """
-        some = self._listeners if parts is None else parts
-        return [each for part in some for each in self._listeners.get(part, ())]
-
-    def _reassure(self, listeners: list[Watched]) -> None:
-        """
-        Tell *listeners* that all is as it was, some of them at a time.
-        """
-        for listener in listeners[:_REASSURED]:
+        told = self.last if self._error is None else self._error
+        if told is None:
+            return
+        for listener in listeners[:_AT_ONCE]:
             if listener in self._listeners.get(listener.part, ()):
-                listener.take(ALIVE)
-        rest = listeners[_REASSURED:]
+                listener.take(told)
+        rest = listeners[_AT_ONCE:]
         if rest:
-            self._call_off = self._later(_PAUSE, partial(self._reassure, rest))
+            self._call_off = self._later(_PAUSE, partial(self._catch_up, rest))
 
     async def _live(self) -> None:
         failures = 0
@@ -306,19 +302,13 @@ class Watched:
 
     def take(self, told: Any) -> None:
         """
-        Take a word, on the rings' event loop.
+        Take a word, on the rings' event loop; that the source is alive is its last word, told once more.
         """
         if isinstance(told, Exception):
             self.error = told
-        elif not isinstance(told, Alive):
-            self.error = None
-            self.version += 1
-        elif self.version:
-            # As if the last answer had been told once more.
-            self.error = None
-            self.version += 1
         else:
-            return
+            self.error = None
+            self.version += 1
         self.first.set()
         for wake in list(self._wakes.values()):
             wake()

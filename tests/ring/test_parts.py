@@ -136,37 +136,64 @@ async def test_errors_are_for_all_and_so_is_the_word_after_one() -> None:
 
 
 @pytest.mark.parametrize("from_thread", [False, True])
-async def test_that_all_is_as_it_was_is_told_to_many_one_after_the_other(from_thread: bool) -> None:
-    source = Parts()
+@pytest.mark.parametrize("told", [ALIVE, ServerFailure("away")], ids=["alive", "away"])
+async def test_what_concerns_many_is_told_to_one_after_the_other(
+    told: Any, from_thread: bool
+) -> None:
+    source = Parts(**{f"w{n}": Answer([A]) for n in range(40)})
     async with AsyncExitStack() as stack:
         rings = [await stack.enter_async_context(ring_of(source, f"w{n}")) for n in range(40)]
         await settled()
         before = heard(*rings)
         if from_thread:
-            thread = threading.Thread(target=source.tell, args=(ALIVE,))
+            thread = threading.Thread(target=source.tell, args=(told,))
             thread.start()
             thread.join()
         else:
-            source.tell(ALIVE)
+            source.tell(told)
         await anyio.sleep(0.001)
-        now = heard(*rings)
-        assert 0 < sum(now) - sum(before) < 10
+        assert 0 < sum(heard(*rings)) - sum(before) < 10
         await rings[20].aclose()
         await settled()
         woken = [after - then for after, then in zip(heard(*rings), before, strict=True)]
         assert woken == [1] * 20 + [0] + [1] * 19
+        wanted = "fresh" if told is ALIVE else "stale"
+        assert {ring.state for ring in rings} == {wanted, "closed"}
 
 
-async def test_an_error_overtakes_that_all_was_as_it_was() -> None:
-    source = Parts()
+@pytest.mark.parametrize("last", ["alive", "away", "a word"])
+async def test_of_what_concerns_many_the_last_counts(last: str) -> None:
+    """
+    However soon it comes after the one before: nobody hears that one after it.
+    """
+    source = Parts(**{f"w{n}": Answer([A]) for n in range(40)})
     async with AsyncExitStack() as stack:
-        rings = [
-            await stack.enter_async_context(ring_of(source, f"w{n}", refresh=STEADY))
-            for n in range(40)
-        ]
-        source.put(**{f"w{n}": Answer([A]) for n in range(40)})
-        await settled()
+        rings = [await stack.enter_async_context(ring_of(source, f"w{n}")) for n in range(40)]
+        for first in (ALIVE, ServerFailure("away")):
+            source.tell(first)
+            await anyio.sleep(0.006)
+            if last == "a word":
+                source.put(w39=Answer([B]))
+            else:
+                source.tell(ALIVE if last == "alive" else ServerFailure("away"))
+            await settled()
+            assert {ring.state for ring in rings} == {"stale" if last == "away" else "fresh"}
+        wanted = B if last == "a word" else A
+        assert rings[39].snapshot.endpoints == (wanted,)
+
+
+async def test_those_who_wait_for_the_first_word_get_it() -> None:
+    """
+    Also where that the source is alive overtakes it.
+    """
+    source = Parts(**{f"w{n}": Answer([A]) for n in range(40)})
+    rings = [ring_of(source, f"w{n}") for n in range(40)]
+    async with anyio.create_task_group() as tasks:
+        for ring in rings:
+            tasks.start_soon(ring.start)
+        while not source.follows:
+            await anyio.sleep(0.001)
         source.tell(ALIVE)
-        source.tell(ServerFailure("away"))
-        await settled()
-        assert {ring.state for ring in rings} == {"stale"}
+    assert {ring.snapshot.endpoints for ring in rings} == {(A,)}
+    for ring in rings:
+        await ring.aclose()
