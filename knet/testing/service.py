@@ -317,8 +317,8 @@ class HeadlessService:
         Block until every ring of this service in this process has the pods that are ready now.
 
         Blocks its thread: on an event loop use `wait_until_seen_async`. The rings are told to ask at once. One that has
-        nobody left keeps the last pods for half a minute, and is waited for in vain. Pods are compared by
-        their addresses, so a change among pods that share one is not waited for: use `Ring.changes` there.
+        nobody left keeps the last pods for half a minute, and is waited for in vain. A ring without a named port
+        cannot tell pods that share an address.
 
         Raises:
             TimeoutError: *timeout* seconds were not enough; it says what which ring has.
@@ -343,22 +343,32 @@ class HeadlessService:
         """
         Ask the rings that have not seen what the pods are, and return what they have.
         """
-        listed = [pod for pod in self.pods if pod.is_listed]
-        addresses = {address for pod in listed for address in pod.addresses}
-        split = [{a for a in addresses if (":" in a) == six} for six in (False, True)]
-        families = [family for family in split if family] or [set()]
         behind: list[str] = []
         for ring in open_rings():
             if self.name not in ring.names:
                 continue
             try:
-                has = {endpoint.address for endpoint in ring.snapshot.endpoints}
+                has = {(each.address, each.port) for each in ring.snapshot.endpoints}
             except KnetError:  # it is starting, or was closed just now
                 has = set()
-            if has not in families:
-                behind.append(f"{ring!r} has {', '.join(sorted(has)) or 'none'}")
+            if has not in self._expected_by(ring.port):
+                behind.append(f"{ring!r} has {', '.join(sorted({a for a, _ in has})) or 'none'}")
                 ring.refresh_soon()
         return behind
+
+    def _expected_by(self, port: int | str | None) -> list[set[tuple[str, int | None]]]:
+        """
+        Return what a ring of *port* may have once it has seen the pods, one family or the other: addresses and ports.
+        """
+        usual = next((each.number for each in self.ports if each.name == port), None)
+        there = {
+            (address, pod.ports.get(port, usual) if isinstance(port, str) else port)
+            for pod in self.pods
+            if pod.is_listed
+            for address in pod.addresses
+        }
+        split = [{each for each in there if (":" in each[0]) == six} for six in (False, True)]
+        return [family for family in split if family] or [set()]
 
     def _check_seen(self, behind: list[str], timeout: float) -> None:
         if behind:

@@ -10,7 +10,7 @@ import pytest
 
 import knet
 from knet.kubernetes import EndpointSlices
-from knet.testing import HeadlessService
+from knet.testing import HeadlessService, Pod
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +32,18 @@ async def test_a_ring_that_names_no_server_asks_this_service(source: Any) -> Non
                 await service.wait_until_seen_async()
                 assert len(ring.snapshot) == 4
         assert "k.test" not in "".join(knet.Ring("web", port=80).names)
+
+
+async def test_pods_of_one_address_are_told_by_their_ports() -> None:
+    """
+    As servers of a test on loopback are, each with a port of its own.
+    """
+    pods = [Pod("127.0.0.1", hostname=f"web-{n}", ports={"http": 40_000 + n}) for n in range(3)]
+    with HeadlessService("web.prod", pods=pods) as service, service.as_default():
+        async with knet.Ring("web.prod", port="http", refresh=QUICK) as ring:
+            service.remove(pods[0])
+            await service.wait_until_seen_async()
+            assert [pod.port for pod in ring.snapshot.endpoints] == [40_001, 40_002]
 
 
 async def test_open_rings_are_those_that_run() -> None:
