@@ -125,6 +125,63 @@ def test_the_dashboard_is_whole() -> None:
     assert {name for name in exposed() if name not in drawn} == NOT_DRAWN
 
 
+def test_every_panel_can_be_read() -> None:
+    """
+    It has a unit, says what it shows, names each of its curves, and asks the Prometheus that is chosen above it.
+    """
+    dashboard = json.loads(DASHBOARD.read_text("utf-8"))
+    chosen = {"type": "prometheus", "uid": "${datasource}"}
+    (choice,) = (v for v in dashboard["templating"]["list"] if v["type"] == "datasource")
+    assert (choice["name"], choice["query"]) == ("datasource", "prometheus")
+    numbers = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(numbers)) == len(numbers)
+    for panel in panels():
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert len(panel["description"].split()) > 2, panel["title"]
+        targets = panel["targets"]
+        assert all(each["datasource"] == chosen for each in (panel, *targets)), panel["title"]
+        assert all(target["legendFormat"] for target in targets), panel["title"]
+        assert len({target["refId"] for target in targets}) == len(targets), panel["title"]
+
+
+def test_the_dashboard_is_one_by_the_models_of_grafana() -> None:
+    """
+    They read all of it: what they write again is the same, and they know its units.
+    """
+    plugins: Any = pytest.importorskip("grafana_foundation_sdk.cog.plugins")
+    encoder: Any = pytest.importorskip("grafana_foundation_sdk.cog.encoder")
+    models: Any = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
+    units: Any = pytest.importorskip("grafana_foundation_sdk.models.units")
+    plugins.register_default_plugins()
+    dashboard = json.loads(DASHBOARD.read_text("utf-8"))
+
+    read = models.Dashboard.from_json(dashboard)
+
+    again = json.loads(encoder.JSONEncoder(sort_keys=True).encode(read))
+    assert missing(dashboard, again) == []
+    used = {panel["fieldConfig"]["defaults"]["unit"] for panel in panels()}
+    assert used <= {value for value in vars(units).values() if isinstance(value, str)}
+
+
+def missing(given: Any, again: Any, at: str = "") -> list[str]:
+    """
+    Return what of *given* is not in *again*, which may have defaults beside it.
+    """
+    if isinstance(given, dict) and isinstance(again, dict):
+        return [
+            each
+            for name, value in given.items()
+            for each in missing(value, again.get(name), f"{at}.{name}")
+        ]
+    if isinstance(given, list) and isinstance(again, list) and len(given) == len(again):
+        return [
+            each
+            for number, (value, other) in enumerate(zip(given, again, strict=True))
+            for each in missing(value, other, f"{at}[{number}]")
+        ]
+    return [] if given == again else [f"{at}: {given!r} became {again!r}"]
+
+
 # --- the tools of Prometheus
 
 
