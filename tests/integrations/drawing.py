@@ -191,10 +191,15 @@ def _few(handles: tuple[list[Any], list[str]]) -> tuple[list[Any], list[str]]:
     return handles[0][:_MOST_NAMED], handles[1][:_MOST_NAMED]
 
 
-def reduced(path: Path, colours: int = 128) -> None:
+def reduced(path: Path, colours: int = 256) -> None:
     """
     Write a PNG again, with so many colours.
     """
     with Image.open(path) as picture:
-        few = picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+        few = picture.convert("RGB").quantize(
+            # The default mixes small areas of a strong colour, as in a legend, into grey.
+            colours,
+            Image.Quantize.MAXCOVERAGE,
+            dither=Image.Dither.NONE,
+        )
     few.save(path, optimize=True)

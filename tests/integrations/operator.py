@@ -256,15 +256,16 @@ async def camera_at(at: World, out: Path) -> AsyncIterator[Camera]:
         yield Camera(pages, asked, board(), out)
 
 
-async def show(out: Path) -> None:
+async def show(out: Path, names: Sequence[str]) -> None:
     """
-    Make the three things happen, each in a world of its own, and take pictures.
+    Make what is named happen, each in a world of its own, and take pictures.
     """
-    for event in (a_dead_pod, an_outage, a_hot_key):
+    for name in names:
+        event = EVENTS[name]
         async with world() as at, camera_at(at, out) as camera:
             await anyio.sleep(20)
             await event(at, camera)
-            print(f"{event.__name__}: {at.served} requests were answered, and {at.failed} failed")
+            print(f"{name}: {at.served} requests were answered, and {at.failed} failed")
 
 
 async def a_dead_pod(at: World, camera: Camera) -> None:
@@ -315,12 +316,16 @@ async def a_hot_key(at: World, camera: Camera) -> None:
     await camera.dashboard("hot-key", (begin - 12, time.time()), rows, marks)
 
 
+EVENTS = {"dead-pod": a_dead_pod, "outage": an_outage, "hot-key": a_hot_key}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What an operator sees, as pictures.")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the pictures")
-    out: Path = parser.parse_args().out
-    out.mkdir(parents=True, exist_ok=True)
-    anyio.run(show, out)
+    parser.add_argument("--event", action="append", choices=EVENTS, help="not all of them")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    anyio.run(show, given.out, given.event or list(EVENTS))
 
 
 if __name__ == "__main__":
