@@ -1,12 +1,12 @@
 """
 What an operator sees when a pod dies, when DNS is out, and when a key is hot: made to happen, on loopback.
 
-    python -m tests.integrations.operator --out DIR
+    python -m tests.integrations.operator --out DIR [--event dead-pod]
 
 Real HTTP pods, in processes of their own, behind a headless service in a box, clients with a ring each and traffic, the page of one of them, and
-a Prometheus that scrapes all. The program takes four minutes, with the defaults of a ring, and leaves in DIR the
+a Prometheus that scrapes all. The program takes five minutes, with the defaults of a ring, and leaves in DIR the
 pictures of docs/incidents.md: the page as Chromium shows it, and the dashboard, drawn from its own JSON. The test
-beside it makes the same happen in seconds.
+beside it makes the same happen sooner.
 """
 
 from __future__ import annotations
