@@ -1,9 +1,10 @@
 """
 One pod that answers every request with its address, after a moment, and notes what it was asked to do.
 
-    python -m tests.hosts.backend ADDRESS PORT [FILE]
+    python -m tests.hosts.backend ADDRESS PORT FILE DESKS TAKES
 
-The path of each POST is a line of FILE, written before it is answered.
+The path of each POST is a line of FILE, written before it is answered; without a name nothing is written. The
+moment is TAKES seconds, and DESKS requests have theirs at once: the others queue.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from .documents import ROOT
 __all__ = ["Backends", "backends"]
 
 
-async def serve(address: str, port: int, file: str = "") -> None:
+async def serve(address: str, port: int, file: str, places: int, takes: float) -> None:
+    desks = asyncio.Semaphore(places)
     notes = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if file else -1
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -37,7 +39,8 @@ async def serve(address: str, port: int, file: str = "") -> None:
                 await reader.readexactly(sum(lengths))
                 if notes >= 0 and head.startswith(b"POST "):
                     os.write(notes, head.split()[1] + b"\n")
-                await asyncio.sleep(0.002)
+                async with desks:
+                    await asyncio.sleep(takes)
                 told = f"HTTP/1.1 200 OK\r\ncontent-length: {len(address)}\r\n\r\n{address}"
                 writer.write(told.encode())
                 await writer.drain()
@@ -54,14 +57,18 @@ class Backends:
     Pods in processes of their own, all at one port.
     """
 
-    def __init__(self, port: int, file: str) -> None:
+    def __init__(self, port: int, file: str, desks: int, takes: float) -> None:
         self.port = port
         self.file = file
+        self.manner = (str(desks), str(takes))
         self.running: dict[str, subprocess.Popen[str]] = {}
 
     def start(self, address: str) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.hosts.backend", address, str(self.port), self.file],
+            [
+                *(sys.executable, "-m", "tests.hosts.backend"),
+                *(address, str(self.port), self.file, *self.manner),
+            ],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -80,8 +87,10 @@ class Backends:
 
 
 @contextmanager
-def backends(*addresses: str, file: str = "") -> Iterator[Backends]:
-    made = Backends(free_port(addresses), file)
+def backends(
+    *addresses: str, file: str = "", desks: int = 10_000, takes: float = 0.002
+) -> Iterator[Backends]:
+    made = Backends(free_port(addresses), file, desks, takes)
     try:
         for address in addresses:
             made.start(address)
@@ -92,4 +101,5 @@ def backends(*addresses: str, file: str = "") -> Iterator[Backends]:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    at, port, file, desks, takes = sys.argv[1:]
+    asyncio.run(serve(at, int(port), file, int(desks), float(takes)))

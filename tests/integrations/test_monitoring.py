@@ -8,34 +8,29 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anyio
-import anyio.to_thread
-import httpx2
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest
 
 from knet import RefreshPolicy, Ring
 from knet.integrations.prometheus import RingCollector
 from knet.integrations.readings import METRICS
-from tests.conformance.live.servers import Process, free_port
 from tests.fakes import A, B, C, D, FakeResolver
 from tests.waiting import until_state
+
+from .scraping import ALERTS, scraping
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "monitoring.md"
-ALERTS = ROOT / "docs" / "monitoring" / "alerts.yml"
 DASHBOARD = ROOT / "docs" / "monitoring" / "dashboard.json"
 ALERTS_TEST = Path(__file__).with_name("alerts_test.yml")
 
-PROMETHEUS = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")
 QUICK = RefreshPolicy(interval=0.05, min_interval=0.02, retry=0.05, confirm=1, empty_hold=0.1)
 WITHIN = 60.0
@@ -130,6 +125,63 @@ def test_the_dashboard_is_whole() -> None:
     assert {name for name in exposed() if name not in drawn} == NOT_DRAWN
 
 
+def test_every_panel_can_be_read() -> None:
+    """
+    It has a unit, says what it shows, names each of its curves, and asks the Prometheus that is chosen above it.
+    """
+    dashboard = json.loads(DASHBOARD.read_text("utf-8"))
+    chosen = {"type": "prometheus", "uid": "${datasource}"}
+    (choice,) = (v for v in dashboard["templating"]["list"] if v["type"] == "datasource")
+    assert (choice["name"], choice["query"]) == ("datasource", "prometheus")
+    numbers = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(numbers)) == len(numbers)
+    for panel in panels():
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert len(panel["description"].split()) > 2, panel["title"]
+        targets = panel["targets"]
+        assert all(each["datasource"] == chosen for each in (panel, *targets)), panel["title"]
+        assert all(target["legendFormat"] for target in targets), panel["title"]
+        assert len({target["refId"] for target in targets}) == len(targets), panel["title"]
+
+
+def test_the_dashboard_is_one_by_the_models_of_grafana() -> None:
+    """
+    They read all of it: what they write again is the same, and they know its units.
+    """
+    plugins: Any = pytest.importorskip("grafana_foundation_sdk.cog.plugins")
+    encoder: Any = pytest.importorskip("grafana_foundation_sdk.cog.encoder")
+    models: Any = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
+    units: Any = pytest.importorskip("grafana_foundation_sdk.models.units")
+    plugins.register_default_plugins()
+    dashboard = json.loads(DASHBOARD.read_text("utf-8"))
+
+    read = models.Dashboard.from_json(dashboard)
+
+    again = json.loads(encoder.JSONEncoder(sort_keys=True).encode(read))
+    assert missing(dashboard, again) == []
+    used = {panel["fieldConfig"]["defaults"]["unit"] for panel in panels()}
+    assert used <= {value for value in vars(units).values() if isinstance(value, str)}
+
+
+def missing(given: Any, again: Any, at: str = "") -> list[str]:
+    """
+    Return what of *given* is not in *again*, which may have defaults beside it.
+    """
+    if isinstance(given, dict) and isinstance(again, dict):
+        return [
+            each
+            for name, value in given.items()
+            for each in missing(value, again.get(name), f"{at}.{name}")
+        ]
+    if isinstance(given, list) and isinstance(again, list) and len(given) == len(again):
+        return [
+            each
+            for number, (value, other) in enumerate(zip(given, again, strict=True))
+            for each in missing(value, other, f"{at}[{number}]")
+        ]
+    return [] if given == again else [f"{at}: {given!r} became {again!r}"]
+
+
 # --- the tools of Prometheus
 
 
@@ -179,82 +231,6 @@ async def test_the_exposition_keeps_the_conventions(promtool: Callable[..., None
 # --- a real Prometheus
 
 
-class Asked:
-    """
-    A Prometheus that scrapes every tenth of a second.
-    """
-
-    def __init__(self, client: httpx2.AsyncClient) -> None:
-        self._client = client
-
-    async def get(self, path: str, **options: Any) -> Any:
-        response = await self._client.get(f"/api/v1/{path}", params=options)
-        answer = response.json()
-        assert answer["status"] == "success", answer
-        return answer["data"]
-
-    async def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        found = (await self.get("query", query=expression))["result"]
-        return [(each["metric"], float(each["value"][1])) for each in found]
-
-    async def until(self, expression: str, value: float) -> None:
-        """
-        Wait until each series of *expression* has that *value*, and there is one.
-        """
-        found: Any = None
-        try:
-            with anyio.fail_after(WITHIN):
-                while not found or any(each != value for _, each in found):
-                    found = await self.query(expression)
-                    await anyio.sleep(0.05)
-        except TimeoutError:
-            pytest.fail(f"{expression} is {found}, not {value}")
-
-
-@asynccontextmanager
-async def scraping(collector: RingCollector, folder: Path, **target: Any) -> AsyncIterator[Asked]:
-    """
-    Run a Prometheus that scrapes what *collector* tells, with the rules; *target*: more of how.
-    """
-    if PROMETHEUS is None:
-        pytest.skip("prometheus is not installed")
-    registry = CollectorRegistry()
-    registry.register(collector)
-    server, thread = start_http_server(0, "127.0.0.1", registry)
-    try:
-        targets = {
-            "targets": [f"127.0.0.1:{server.server_port}"],
-            "labels": target.pop("labels", {}),
-        }
-        port = free_port()
-        config = {
-            "global": {"scrape_interval": "100ms", "evaluation_interval": "100ms"},
-            "rule_files": [str(ALERTS)],
-            "scrape_configs": [{"job_name": "app", "static_configs": [targets], **target}],
-        }
-        (folder / "prometheus.yml").write_text(json.dumps(config), "utf-8")
-        command = [
-            PROMETHEUS,
-            f"--config.file={folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ]
-        process = Process(command, folder, ("127.0.0.1", port))
-        await anyio.to_thread.run_sync(process.__enter__)
-        try:
-            address = f"http://127.0.0.1:{port}"
-            async with httpx2.AsyncClient(base_url=address, timeout=WITHIN) as client:
-                yield Asked(client)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(process.__exit__, None, None, None)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(server.shutdown)
-        server.server_close()
-        thread.join()
-
-
 @pytest.mark.sampled(2)
 async def test_a_real_prometheus_follows_a_ring(tmp_path: Path) -> None:
     """
@@ -269,7 +245,7 @@ async def test_a_real_prometheus_follows_a_ring(tmp_path: Path) -> None:
     async with Ring("web.prod", port=80, resolver=resolver, refresh=QUICK) as ring:
         dead = await ring.get("user-42")
         collector = RingCollector(ring, endpoints=True)
-        async with scraping(collector, tmp_path) as prometheus:
+        async with scraping({"app": collector}, tmp_path) as prometheus:
             await prometheus.until("knet_ring_endpoints", 3)
             await prometheus.until('knet_ring_state{knet_ring_state="fresh"}', 1)
             await prometheus.until("sum by (service) (knet_endpoint_share_ratio)", 1)
@@ -281,7 +257,7 @@ async def test_a_real_prometheus_follows_a_ring(tmp_path: Path) -> None:
                         "port": "80",
                         "ring": "1",
                         "job": "app",
-                        "instance": (await prometheus.query("up"))[0][0]["instance"],
+                        "instance": "app",
                     },
                     int(ring.snapshot.digest[:13], 16),
                 )
@@ -315,7 +291,7 @@ async def test_a_real_prometheus_sees_two_opinions(tmp_path: Path) -> None:
         Ring("web.prod", resolver=FakeResolver(A, C), refresh=QUICK) as other,
     ):
         rings = {"1": one, "2": two}
-        async with scraping(RingCollector(lambda: rings), tmp_path) as prometheus:
+        async with scraping({"app": RingCollector(lambda: rings)}, tmp_path) as prometheus:
             disagree = "max(knet_ring_digest) != min(knet_ring_digest)"
             opinions = 'count(count_values("digest", knet_ring_digest))'
             await prometheus.until("count(knet_ring_digest)", 2)
@@ -337,5 +313,5 @@ async def test_a_label_of_the_target_goes_before_ours(
     """
     async with Ring.static(["10.0.0.1"], service="web.prod") as ring:
         target: dict[str, Any] = {"labels": {"service": "shop"}, "honor_labels": honors}
-        async with scraping(RingCollector(ring), tmp_path, **target) as prometheus:
+        async with scraping({"app": RingCollector(ring)}, tmp_path, **target) as prometheus:
             await prometheus.until(f'knet_ring_endpoints{{{label}="web.prod"}}', 1)

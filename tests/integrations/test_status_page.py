@@ -151,6 +151,30 @@ async def test_a_page_says_who_owns_what() -> None:
         assert ("this pod" in row[0]) == (pod.name == "web-2")
 
 
+async def test_a_page_says_where_most_is_in_flight_and_what_failed() -> None:
+    """
+    A hot key is seen in the one, and a dead pod in the other.
+    """
+
+    async def refuse_first(pod: Endpoint) -> None:
+        if pod == dead:
+            raise ConnectionRefusedError(111, "refused")
+
+    async with ring_and_resolver() as (ring, _):
+        idle = await ask(StatusPage(ring))
+        dead = await ring.get("user-42")
+        await ring.call("user-42", refuse_first)
+        async with ring.acquire("a", bound=None) as busy, ring.acquire("a", bound=None):
+            answer = await ask(StatusPage(ring))
+
+    assert "<dt>In flight</dt><dd>0</dd>" in idle.text
+    assert "<dt>Attempts</dt>" not in idle.text
+    assert f"<dt>In flight</dt><dd>2, of them 2 at {busy.name}</dd>" in answer.text
+    told = "2; 1 failed, and 1 of these went on to another pod"
+    assert f"<dt>Attempts</dt><dd>{told}</dd>" in answer.text
+    assert "<dt>Failed attempts</dt><dd>refused: 1</dd>" in answer.text
+
+
 async def test_machines_are_told_the_same() -> None:
     async with ring_and_resolver() as (ring, resolver):
         assert ring.eject(PODS[1], 60)

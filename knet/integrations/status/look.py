@@ -86,8 +86,9 @@ thead th { color: var(--quiet); font-size: .82rem; font-weight: 500; }
 .scroll thead th { position: sticky; top: 0; background: var(--card); z-index: 1; box-shadow: inset 0 -1px var(--line); }
 .scroll th:last-child, .scroll td:last-child { padding-right: .5rem; }
 .swatch { width: .8rem; height: .8rem; border-radius: .2rem; margin-right: .5rem; vertical-align: -.08rem; }
-.share svg { width: 5rem; height: .5rem; margin-right: .6rem; vertical-align: .08rem; }
-.share rect { fill: var(--bar); }
+.number svg { width: 5rem; height: .5rem; margin-right: .6rem; vertical-align: .08rem; }
+.number.flight svg { margin: 0 0 0 .6rem; }
+.number rect { fill: var(--bar); }
 .me { background: var(--good-paper); color: var(--good); border-radius: .3rem; padding: 0 .35rem; font-size: .8rem;
   white-space: nowrap; }
 .changes th { white-space: nowrap; }
@@ -111,7 +112,8 @@ footer { color: var(--quiet); font-size: .8rem; }
   .flight::after { content: " in flight"; color: var(--quiet); font-size: .85rem; }
   td.ejected::before { content: "ejected "; }
   .changes .number::after { content: " of the keys moved"; color: var(--quiet); }
-  .share svg { width: 2.5rem; }
+  .number svg { width: 2.5rem; }
+  .number.flight svg { display: none; }
   .me { margin-left: .3rem; }
 }
 @media (prefers-reduced-motion: no-preference) {

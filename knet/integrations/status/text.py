@@ -7,11 +7,11 @@ by which the script of the page finds them again in a later page.
 
 from __future__ import annotations
 
-from collections.abc import Container, Generator, Sequence
+from collections.abc import Container, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
-from knet import Endpoint, PastChange
+from knet import Endpoint, PastChange, RingStats
 from knet.integrations.status.facts import Facts, Row
 from knet.integrations.status.look import SCRIPT, STYLE
 from knet.integrations.status.picture import drawing, swatch
@@ -182,15 +182,18 @@ def _facts(facts: Facts) -> str:
         told.append(
             ("Shares", f"{min(shares) / mean:.2f}× to {max(shares) / mean:.2f}× of an even one")
         )
-    told.append(("In flight", f"{sum(facts.in_flight.values()):,}"))
+    told.append(("In flight", _in_flight(facts.in_flight)))
+    if stats.attempts:
+        told.append(("Attempts", _attempts(stats)))
+    if stats.errors:
+        told.append(("Failed attempts", _by_kind(stats.errors)))
     if facts.me is not None:
         told.append(("This pod", called(facts.me)))
     told.append(("Lookups", f"{stats.lookups:,}{f', {failed:,} failed' if failed else ''}"))
     if stats.query_seconds is not None:
         told.append(("Last lookup", f"{stats.query_seconds * 1e3:.1f} ms"))
     if stats.failures:
-        kinds = ", ".join(f"{kind}: {many:,}" for kind, many in sorted(stats.failures.items()))
-        told.append(("Failures", kinds))
+        told.append(("Failed lookups", _by_kind(stats.failures)))
     if stats.ignored:
         told.append(("Ignored records", f"{stats.ignored:,}"))
     if snapshot is not None:
@@ -198,6 +201,30 @@ def _facts(facts: Facts) -> str:
         told.append(("Generation", f"{snapshot.generation:,}"))
         told.append(("Digest", snapshot.digest))
     return "".join(f"<div><dt>{name}</dt><dd>{escaped(text)}</dd></div>" for name, text in told)
+
+
+def _in_flight(counts: Mapping[Endpoint, int]) -> str:
+    """
+    Say how many requests there are, and where most of them are: at one pod where a key is hot.
+    """
+    total = sum(counts.values())
+    if total < 2:
+        return f"{total:,}"
+    busiest = max(counts, key=lambda endpoint: (counts[endpoint], endpoint.name))
+    return f"{total:,}, of them {counts[busiest]:,} at {called(busiest)}"
+
+
+def _attempts(stats: RingStats) -> str:
+    failed, followed = sum(stats.errors.values()), sum(stats.failovers.values())
+    if not failed:
+        return f"{stats.attempts:,}"
+    return (
+        f"{stats.attempts:,}; {failed:,} failed, and {followed:,} of these went on to another pod"
+    )
+
+
+def _by_kind(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind}: {many:,}" for kind, many in sorted(counts.items()))
 
 
 # --- who owns a key
@@ -282,12 +309,13 @@ def _endpoints(facts: Facts, number: int) -> Generator[str, None, None]:
         f'<tbody id="rows-{number}" data-live>'
     )
     of, largest = len(facts.endpoints), max(facts.parts.shares, default=0.0)
+    most = max(facts.in_flight.values(), default=0)
     part: list[str] = []
     for row in islice(facts.rows(), MOST_ROWS):
         hatch = None if row.ejected_for is None else f"hatch-{number}"
         square = swatch(row.place, of, hatch)
         is_me = row.endpoint is facts.me
-        part.append(_row(row, square, largest, is_me=is_me, has_zones=has_zones))
+        part.append(_row(row, square, largest, most, is_me=is_me, has_zones=has_zones))
         if len(part) == _ROWS_AT_ONCE:
             yield "".join(part)
             part.clear()
@@ -297,19 +325,26 @@ def _endpoints(facts: Facts, number: int) -> Generator[str, None, None]:
     yield "".join(part) + "</tbody></table></div>\n"
 
 
-def _row(row: Row, square: str, largest: float, *, is_me: bool, has_zones: bool) -> str:
+def _row(row: Row, square: str, largest: float, most: int, *, is_me: bool, has_zones: bool) -> str:
     endpoint = row.endpoint
-    bar = f"{100 * row.share / largest:.0f}" if largest else "0"
     out = "" if row.ejected_for is None else f"for {lasting(row.ejected_for)} more"
     me = ' <span class="me">this pod</span>' if is_me else ""
     zone = f'<td class="zone">{escaped(endpoint.zone or "")}</td>' if has_zones else ""
     return (
         f'<tr{" class=out" if out else ""}><th scope="row">{square}{escaped(called(endpoint))}{me}</th>'
         f'<td class="address">{escaped(str(endpoint))}</td>{zone}'
-        f'<td class="number share"><svg aria-hidden="true">'
-        f'<rect width="{bar}%" height="100%"/></svg>{percent(row.share)}</td>'
-        f'<td class="number flight">{row.in_flight:,}</td><td class="ejected">{out}</td></tr>'
+        f'<td class="number share">{_bar(row.share, largest)}{percent(row.share)}</td>'
+        f'<td class="number flight">{row.in_flight:,}{_bar(row.in_flight, most)}</td>'
+        f'<td class="ejected">{out}</td></tr>'
     )
+
+
+def _bar(value: float, largest: float) -> str:
+    """
+    Draw how long *value* is beside the *largest* of its column.
+    """
+    part = 100 * value / largest if largest else 0
+    return f'<svg aria-hidden="true"><rect width="{part:.0f}%" height="100%"/></svg>'
 
 
 def _stamp(at: datetime) -> str:
