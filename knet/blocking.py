@@ -332,7 +332,7 @@ class Ring:
         """
         return self._running()[1].history()
 
-    def ages(self) -> dict[Endpoint, float]:
+    def ages(self) -> dict[str, float]:
         """
         As `knet.Ring.ages`.
         """

@@ -146,12 +146,12 @@ class History:
         if self._counting is not None:
             soon(lambda: self._count(soon))
 
-    def ages(self, endpoints: Iterable[Endpoint], now: float) -> dict[Endpoint, float]:
+    def ages(self, endpoints: Iterable[Endpoint], now: float) -> dict[str, float]:
         """
-        Return for how many seconds each of *endpoints* has been there.
+        Return for how many seconds each of *endpoints* has been there, by its name.
         """
         joined, began = self._joined, self._began
-        return {each: max(0.0, now - joined.get(each.name, began)) for each in endpoints}
+        return {each.name: max(0.0, now - joined.get(each.name, began)) for each in endpoints}
 
     def told(self, now: float) -> tuple[PastChange, ...]:
         """

@@ -712,9 +712,9 @@ class Ring:
         """
         return self._history.told(self._serving.clock())
 
-    def ages(self) -> dict[Endpoint, float]:
+    def ages(self) -> dict[str, float]:
         """
-        Return for how many seconds each endpoint has been in the ring, in the order of `snapshot.endpoints`.
+        Return for how many seconds each endpoint has been in the ring, by its name, sorted.
 
         Those of the first snapshot have been there since the start. A pod that came back has come anew, and so has one whose
         address changed.

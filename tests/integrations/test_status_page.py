@@ -201,6 +201,7 @@ async def test_machines_are_told_the_same() -> None:
         }
         assert [e["name"] for e in told["endpoints"]][:2] == ["web-1", "web-0"]
         assert 0 < told["endpoints"][0]["ejected_for"] <= 60
+        assert all(e.pop("age") >= 0 for e in told["endpoints"])
         assert told["endpoints"][1] == {
             "name": "web-0",
             "address": "10.0.0.1",

@@ -74,6 +74,7 @@ class Row:
         share: What part of all keys it has.
         in_flight: How many requests of this ring are there.
         ejected_for: How many seconds it is skipped yet, or `None`.
+        age: For how many seconds it has been in the ring.
     """
 
     endpoint: Endpoint
@@ -81,6 +82,7 @@ class Row:
     share: float
     in_flight: int
     ejected_for: float | None
+    age: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class Facts:
         ejected: Who is skipped, and for how many seconds more.
         out: Where they stand among the endpoints.
         in_flight: How many requests are where.
+        ages: For how many seconds each endpoint has been there, by its name.
         changes: The last ones, latest first.
         lookup: Who owns the key that was asked for.
         missing: Why there is no ring.
@@ -124,6 +127,7 @@ class Facts:
     ejected: Mapping[Endpoint, float] = field(default_factory=dict[Endpoint, float])
     out: tuple[int, ...] = ()
     in_flight: Mapping[Endpoint, int] = field(default_factory=dict[Endpoint, int])
+    ages: Mapping[str, float] = field(default_factory=dict[str, float])
     changes: Sequence[PastChange] = ()
     lookup: Lookup | None = None
     missing: str = ""
@@ -154,6 +158,7 @@ class Facts:
             self.parts.shares[place],
             self.in_flight.get(endpoint, 0) if self.in_flight else 0,
             self.ejected.get(endpoint) if self.ejected else None,
+            self.ages.get(endpoint.name, 0.0),
         )
 
 
@@ -216,6 +221,7 @@ def facts_of(ring: Ring, snapshot: Snapshot | None, parts: Parts, key: bytes | N
         ejected=ejected,
         out=tuple(place for place, e in enumerate(endpoints) if e.name in names),
         in_flight=ring.in_flight,
+        ages={} if standing(ring) is None else ring.ages(),
         changes=ring.history(),
         lookup=_lookup(ring, snapshot, key),
     )

@@ -110,6 +110,8 @@ footer { color: var(--quiet); font-size: .8rem; }
   .address, .zone { color: var(--quiet); font-size: .85rem; }
   .address { flex: 1 1 auto; }
   .flight::after { content: " in flight"; color: var(--quiet); font-size: .85rem; }
+  .age::before { content: "there for "; }
+  .age { color: var(--quiet); font-size: .85rem; }
   td.ejected::before { content: "ejected "; }
   .changes .number::after { content: " of the keys moved"; color: var(--quiet); }
   .number svg { width: 2.5rem; }

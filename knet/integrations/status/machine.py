@@ -89,6 +89,7 @@ def _row(row: Row) -> dict[str, Any]:
         "share": row.share,
         "in_flight": row.in_flight,
         "ejected_for": None if left is None else round(left, 3),
+        "age": round(row.age, 3),
     }
 
 

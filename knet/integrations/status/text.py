@@ -305,7 +305,7 @@ def _endpoints(facts: Facts, number: int) -> Generator[str, None, None]:
         f'<table class="endpoints" aria-labelledby="endpoints-name-{number}"><thead><tr>'
         f'<th scope="col">Name</th><th scope="col">Address</th>{zone}'
         '<th scope="col" class="number">Share of keys</th><th scope="col" class="number">In flight</th>'
-        '<th scope="col">Ejected</th></tr></thead>'
+        '<th scope="col" class="number">There for</th><th scope="col">Ejected</th></tr></thead>'
         f'<tbody id="rows-{number}" data-live>'
     )
     of, largest = len(facts.endpoints), max(facts.parts.shares, default=0.0)
@@ -321,7 +321,7 @@ def _endpoints(facts: Facts, number: int) -> Generator[str, None, None]:
             part.clear()
     if not of or of > MOST_ROWS:
         more = f"{of - MOST_ROWS:,} more, which JSON has." if of else "There are none."
-        part.append(f'<tr><td colspan="{6 if has_zones else 5}" class="quiet">{more}</td></tr>')
+        part.append(f'<tr><td colspan="{7 if has_zones else 6}" class="quiet">{more}</td></tr>')
     yield "".join(part) + "</tbody></table></div>\n"
 
 
@@ -335,6 +335,7 @@ def _row(row: Row, square: str, largest: float, most: int, *, is_me: bool, has_z
         f'<td class="address">{escaped(str(endpoint))}</td>{zone}'
         f'<td class="number share">{_bar(row.share, largest)}{percent(row.share)}</td>'
         f'<td class="number flight">{row.in_flight:,}{_bar(row.in_flight, most)}</td>'
+        f'<td class="number age">{lasting(row.age)}</td>'
         f'<td class="ejected">{out}</td></tr>'
     )
 
