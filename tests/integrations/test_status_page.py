@@ -28,7 +28,7 @@ from knet.integrations.status.page import LONGEST_KEY
 from knet.integrations.status.picture import drawing
 from knet.integrations.status.text import MOST_ROWS, why
 from knet.integrations.status.words import ago, escaped, lasting, percent
-from tests.fakes import FakeResolver
+from tests.fakes import FakeResolver, FakeWatcher
 from tests.waiting import until_state
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
@@ -173,6 +173,26 @@ async def test_a_page_says_where_most_is_in_flight_and_what_failed() -> None:
     told = "2; 1 failed, and 1 of these went on to another pod"
     assert f"<dt>Attempts</dt><dd>{told}</dd>" in answer.text
     assert "<dt>Failed attempts</dt><dd>refused: 1</dd>" in answer.text
+
+
+async def test_a_page_names_the_source_and_says_whether_it_is_alive() -> None:
+    """
+    One that is asked is neither alive nor silent.
+    """
+
+    def told(source: str) -> str:
+        return f"<dt>Source</dt><dd>{source}</dd>"
+
+    async with ring_and_resolver() as (ring, _):
+        assert told("FakeResolver") in (await ask(StatusPage(ring))).text
+    watcher = FakeWatcher(knet.Answer(PODS))
+    async with Ring("web.prod", resolver=watcher, refresh=QUICK) as ring:
+        page = StatusPage(ring)
+        assert told("FakeWatcher, alive") in (await ask(page)).text
+        watcher.tell(ServerFailure("away"))
+        with anyio.fail_after(WITHIN):
+            await ring.wait_for("stale")
+        assert told("FakeWatcher, silent") in (await ask(page)).text
 
 
 async def test_machines_are_told_the_same() -> None:

@@ -189,6 +189,8 @@ def _facts(facts: Facts) -> str:
         told.append(("Failed attempts", _by_kind(stats.errors)))
     if facts.me is not None:
         told.append(("This pod", called(facts.me)))
+    if stats.source:
+        told.append(("Source", _source(stats)))
     told.append(("Lookups", f"{stats.lookups:,}{f', {failed:,} failed' if failed else ''}"))
     if stats.query_seconds is not None:
         told.append(("Last lookup", f"{stats.query_seconds * 1e3:.1f} ms"))
@@ -201,6 +203,15 @@ def _facts(facts: Facts) -> str:
         told.append(("Generation", f"{snapshot.generation:,}"))
         told.append(("Digest", snapshot.digest))
     return "".join(f"<div><dt>{name}</dt><dd>{escaped(text)}</dd></div>" for name, text in told)
+
+
+def _source(stats: RingStats) -> str:
+    """
+    Say who tells which pods there are, and of one that tells by itself whether it does.
+    """
+    if stats.alive is None:
+        return stats.source
+    return f"{stats.source}, {'alive' if stats.alive else 'silent'}"
 
 
 def _in_flight(counts: Mapping[Endpoint, int]) -> str:
