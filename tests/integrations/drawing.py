@@ -84,7 +84,8 @@ def drawn(
                 _panel(figure, high, box, panel, curves, span, marks)
             top -= height * _HIGH
         figure.savefig(str(path))
-    reduced(path)
+    # Otherwise small areas of a strong colour, as in a legend, are mixed into grey.
+    reduced(path, Image.Quantize.MAXCOVERAGE)
 
 
 def _panel(
@@ -191,15 +192,14 @@ def _few(handles: tuple[list[Any], list[str]]) -> tuple[list[Any], list[str]]:
     return handles[0][:_MOST_NAMED], handles[1][:_MOST_NAMED]
 
 
-def reduced(path: Path, colours: int = 256) -> None:
+def reduced(path: Path, method: Image.Quantize = Image.Quantize.MEDIANCUT) -> None:
     """
-    Write a PNG again, with so many colours.
+    Write a PNG again, with 256 colours.
     """
     with Image.open(path) as picture:
         few = picture.convert("RGB").quantize(
-            # The default mixes small areas of a strong colour, as in a legend, into grey.
-            colours,
-            Image.Quantize.MAXCOVERAGE,
+            256,
+            method,
             dither=Image.Dither.NONE,
         )
     few.save(path, optimize=True)

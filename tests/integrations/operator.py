@@ -169,6 +169,13 @@ MOST_IS_THERE = """() => {
 }"""
 
 
+# Whether a pod is skipped for long enough to take two pictures of it.
+IS_SKIPPED = """() => {
+  const told = document.body.innerText.match(/for (\\d+) s more/);
+  return told && Number(told[1]) >= 8;
+}"""
+
+
 @asynccontextmanager
 async def page_of(ring: Ring) -> AsyncIterator[str]:
     """
@@ -272,6 +279,8 @@ async def a_dead_pod(at: World, camera: Camera) -> None:
     begin = time.time()
     await at.kill("web-2")
     await anyio.sleep(7)
+    # Not while one request tries the pod.
+    await camera.pages[""].wait_for_function(IS_SKIPPED)
     await camera.page("dead-pod")
     await anyio.sleep(23)
     left = time.time()
