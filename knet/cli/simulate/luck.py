@@ -1,0 +1,206 @@
+"""
+How much of what a plan does is luck: the same change of other clusters, whose pods have other names, and whose
+clients see other things together.
+
+Two things differ from one cluster to the next, and no plan knows them. **Names**: pods get other addresses, and
+a StatefulSet stands in another namespace, so that other pods have other keys. **Batches**: pods that were
+made together get ready one by one, and their controller may look after each of them or after several; a client is
+told of each, as by EndpointSlices, or of all that happened between two lookups, as by DNS, and then it drops
+a pod only with the answer after the one in which it was missing. So a client sees some of the steps, and in another
+order: the fewer it sees, the fewer keys move, since those that would have moved twice move once.
+
+Each draw is a cluster, and two of its clients, which share its pods: what one of them has asked for, the other one
+finds. Between the least and the most of *n* clusters one more of them lies in `coverage(n)` of all cases, whatever
+the law of it is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+from knet import Endpoint
+from knet.cli.simulate.model import Range
+from knet.cli.simulate.moves import Had, Make, Outcome, follow
+from knet.cli.simulate.plan import Plan, Step
+from knet.cli.simulate.traffic import Traffic, sample
+
+__all__ = ["MOST_SEEN", "SAMPLE", "Bars", "Draw", "as_seen", "coverage", "draw"]
+
+# Keys that are followed from step to step; of the first and the last step all are.
+SAMPLE = 2_000
+# Steps that a client sees, on average and at most.
+MOST_SEEN = 40
+
+# Makes the plan of a cluster: of a fleet, and what lets pods get ready in batches.
+Draw = Callable[[random.Random], Plan]
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """
+    Error bars of one placement: what was least, in the middle and most in other clusters.
+
+    Attributes:
+        placement: Its name.
+        draws: How many clusters there were.
+        coverage: In what part of all clusters each of the figures lies within its bars.
+        busiest_keys_before: As of `Load`, before the change.
+        busiest_keys_after: And after it.
+        busiest_requests_before: The same of requests.
+        busiest_requests_after: And after it.
+        moved: Keys, as of `Outcome`.
+        net: Of which have another pod in the end.
+        least: How many had to move.
+        misses: How many keys their pod never had; of one client, up to those of all together.
+        worst: What part of all requests miss after the worst step.
+    """
+
+    placement: str
+    draws: int
+    coverage: float
+    busiest_keys_before: Range
+    busiest_keys_after: Range
+    busiest_requests_before: Range
+    busiest_requests_after: Range
+    moved: Range
+    net: Range
+    least: Range
+    misses: Range
+    worst: Range
+
+
+def coverage(draws: int) -> float:
+    """
+    Return how likely one more draw lies between the least and the most of so many: 0.9 of 19.
+    """
+    return (draws - 1) / (draws + 1)
+
+
+def draw(
+    plan: Draw,
+    traffic: Traffic,
+    name: str,
+    make: Make,
+    *,
+    draws: int,
+    seed: int,
+    drew: Callable[[], None],
+) -> Bars:
+    """
+    Return the error bars of a change.
+
+    Args:
+        plan: Makes it, for another cluster each time.
+        traffic: The keys.
+        name: That of the placement.
+        make: It.
+        draws: How many clusters, at least 2.
+        seed: What they are drawn by.
+        drew: Is told of each that is done.
+    """
+    few = sample(traffic, SAMPLE)
+    found: list[tuple[float, ...]] = []
+    for number in range(draws):
+        chance = random.Random(f"{seed} {number}")
+        drawn = plan(chance)
+        ends = (drawn.steps[0], drawn.steps[-1]) if len(drawn.steps) > 1 else drawn.steps
+        whole = follow(Plan(drawn.told, ends), traffic, name, make, _nobody_waits)
+        if len(drawn.steps) == 1:
+            found.append(_figures(whole, whole, 0, 0.0))
+            drew()
+            continue
+        had = Had(len(few.keys))
+        one, other = (
+            follow(as_seen(drawn, chance), few, name, make, _nobody_waits, had) for _ in range(2)
+        )
+        worst = one.worst.requests if one.worst else 0.0
+        for client, missed in (one, one.misses), (other, one.misses + other.misses):
+            found.append(_figures(whole, client, missed, worst))
+        drew()
+    ranges = [Range(median(each), min(each), max(each)) for each in zip(*found, strict=True)]
+    return Bars(name, draws, coverage(draws), *ranges)
+
+
+def _nobody_waits(keys: int, pods: int) -> None:
+    pass
+
+
+def _figures(whole: Outcome, seen: Outcome, missed: int, worst: float) -> tuple[float, ...]:
+    # A sample may have more or fewer of the keys that move than it should; how often they do so is the same.
+    scale = whole.net / seen.net if seen.net else 1.0
+    return (
+        whole.before.busiest_keys,
+        whole.after.busiest_keys,
+        whole.before.busiest_requests,
+        whole.after.busiest_requests,
+        scale * seen.moved,
+        whole.net,
+        scale * seen.least,
+        scale * missed,
+        worst,
+    )
+
+
+# --- what a client sees
+
+
+def as_seen(plan: Plan, chance: random.Random) -> Plan:
+    """
+    Return *plan* as one client may see it: pod by pod, all at once, or anything in between. Its pods come and go in
+    the order of the plan; those of one step have none.
+
+    It begins and ends as the plan does.
+    """
+    events = list(_one_by_one(plan, chance))
+    together = max(chance.random(), 1 - MOST_SEEN / max(1, len(events)))
+    is_late = chance.random() < 0.5
+    shown = [plan.steps[0]]
+    known = {pod.name: pod for pod in plan.before}
+    doubted: set[str] = set()
+    for number, there in enumerate(events, 1):
+        if not there or (number < len(events) and chance.random() < together):
+            continue
+        missing = known.keys() - there.keys()
+        doubted = missing - doubted if is_late else set()
+        known = there | {name: known[name] for name in doubted}
+        _show(shown, known)
+    if doubted:
+        _show(shown, events[-1])
+    return Plan(plan.told, tuple(shown))
+
+
+def _show(shown: list[Step], known: dict[str, Endpoint]) -> None:
+    pods = tuple(known[name] for name in sorted(known))
+    if pods != shown[-1].pods:
+        shown.append(Step("", pods))
+
+
+def _one_by_one(plan: Plan, chance: random.Random) -> Sequence[dict[str, Endpoint]]:
+    """
+    Return who is there after each pod that comes or goes; those of one step in any order.
+    """
+    there = {pod.name: pod for pod in plan.before}
+    found = []
+    for before, after in pairwise(plan.steps):
+        old = {id(pod): pod for pod in before.pods}
+        new = {id(pod): pod for pod in after.pods}
+        leaves = [pod for each, pod in old.items() if each not in new]
+        joins = [pod for each, pod in new.items() if each not in old]
+        for some, change in ((leaves, _without), (joins, _with)):
+            chance.shuffle(some)
+            for pod in some:
+                there = change(there, pod)
+                found.append(there)
+    return found
+
+
+def _with(there: dict[str, Endpoint], pod: Endpoint) -> dict[str, Endpoint]:
+    return there | {pod.name: pod}
+
+
+def _without(there: dict[str, Endpoint], pod: Endpoint) -> dict[str, Endpoint]:
+    return {name: each for name, each in there.items() if name != pod.name}
