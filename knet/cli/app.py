@@ -421,7 +421,7 @@ def simulate(
     draws: Annotated[
         int | None,
         typer.Option(
-            help="How many other clusters are drawn, for the error bars; 0: none.",
+            help="How many clusters are drawn, for the error bars; 0: none.",
             show_default="19, where that takes some seconds",
         ),
     ] = None,

@@ -28,7 +28,7 @@ from knet.cli.simulate.moves import Had, Make, Outcome, follow
 from knet.cli.simulate.plan import Plan, Step
 from knet.cli.simulate.traffic import Traffic, sample
 
-__all__ = ["MOST_SEEN", "SAMPLE", "Bars", "Draw", "as_seen", "coverage", "draw"]
+__all__ = ["MOST_SEEN", "SAMPLE", "Bars", "Draw", "as_seen", "coverage", "draw", "one_by_one"]
 
 # Keys that are followed from step to step; of the first and the last step all are.
 SAMPLE = 2_000
@@ -81,7 +81,8 @@ def coverage(draws: int) -> float:
 
 
 def draw(
-    plan: Draw,
+    this: Plan,
+    others: Draw,
     traffic: Traffic,
     name: str,
     make: Make,
@@ -94,11 +95,12 @@ def draw(
     Return the error bars of a change.
 
     Args:
-        plan: Makes it, for another cluster each time.
+        this: The change in the cluster that is simulated, which counts as one of them.
+        others: Makes it, for another cluster each time.
         traffic: The keys.
         name: That of the placement.
         make: It.
-        draws: How many clusters, at least 2.
+        draws: How many clusters, at least 3.
         seed: What they are drawn by.
         drew: Is told of each that is done.
     """
@@ -106,20 +108,24 @@ def draw(
     found: list[tuple[float, ...]] = []
     for number in range(draws):
         chance = random.Random(f"{seed} {number}")
-        drawn = plan(chance)
+        drawn = others(chance) if number else this
         ends = (drawn.steps[0], drawn.steps[-1]) if len(drawn.steps) > 1 else drawn.steps
         whole = follow(Plan(drawn.told, ends), traffic, name, make, _nobody_waits)
         if len(drawn.steps) == 1:
-            found.append(_figures(whole, whole, 0, 0.0))
+            found.append(_figures(whole, whole, 0))
             drew()
             continue
-        had = Had(len(few.keys))
-        one, other = (
-            follow(as_seen(drawn, chance), few, name, make, _nobody_waits, had) for _ in range(2)
-        )
-        worst = one.worst.requests if one.worst else 0.0
-        for client, missed in (one, one.misses), (other, one.misses + other.misses):
-            found.append(_figures(whole, client, missed, worst))
+        events = one_by_one(drawn, chance)
+        hads = Had(len(few.keys)), Had(len(few.keys))
+        clients = [
+            follow(as_seen(events, chance), few, name, make, _nobody_waits, had) for had in hads
+        ]
+        together = few.count([key for key, _ in hads[0].missed | hads[1].missed])
+        found += [
+            _figures(whole, client, missed)
+            for client in clients
+            for missed in (client.misses, together)
+        ]
         drew()
     ranges = [Range(median(each), min(each), max(each)) for each in zip(*found, strict=True)]
     return Bars(name, draws, coverage(draws), *ranges)
@@ -129,7 +135,7 @@ def _nobody_waits(keys: int, pods: int) -> None:
     pass
 
 
-def _figures(whole: Outcome, seen: Outcome, missed: int, worst: float) -> tuple[float, ...]:
+def _figures(whole: Outcome, seen: Outcome, missed: int) -> tuple[float, ...]:
     # A sample may have more or fewer of the keys that move than it should; how often they do so is the same.
     scale = whole.net / seen.net if seen.net else 1.0
     return (
@@ -141,7 +147,7 @@ def _figures(whole: Outcome, seen: Outcome, missed: int, worst: float) -> tuple[
         whole.net,
         scale * seen.least,
         scale * missed,
-        worst,
+        seen.worst.requests if seen.worst else 0.0,
     )
 
 
@@ -150,27 +156,33 @@ def _figures(whole: Outcome, seen: Outcome, missed: int, worst: float) -> tuple[
 
 def as_seen(plan: Plan, chance: random.Random) -> Plan:
     """
-    Return *plan* as one client may see it: pod by pod, all at once, or anything in between. Its pods come and go in
-    the order of the plan; those of one step have none.
+    Return *plan*, in which one pod comes or goes after the other, as one client may see it: pod by pod, all at once, or
+    anything in between.
 
     It begins and ends as the plan does.
     """
-    events = list(_one_by_one(plan, chance))
-    together = max(chance.random(), 1 - MOST_SEEN / max(1, len(events)))
+    last = len(plan.steps) - 1
+    together = max(chance.random(), 1 - MOST_SEEN / max(1, last))
     is_late = chance.random() < 0.5
     shown = [plan.steps[0]]
-    known = {pod.name: pod for pod in plan.before}
+    known = _by_name(plan.before)
     doubted: set[str] = set()
-    for number, there in enumerate(events, 1):
-        if not there or (number < len(events) and chance.random() < together):
+    for number, step in enumerate(plan.steps):
+        # A ring keeps its pods while nobody is ready.
+        if not number or not step.pods or (number < last and chance.random() < together):
             continue
+        there = _by_name(step.pods)
         missing = known.keys() - there.keys()
         doubted = missing - doubted if is_late else set()
         known = there | {name: known[name] for name in doubted}
         _show(shown, known)
     if doubted:
-        _show(shown, events[-1])
+        _show(shown, _by_name(plan.after))
     return Plan(plan.told, tuple(shown))
+
+
+def _by_name(pods: Sequence[Endpoint]) -> dict[str, Endpoint]:
+    return {pod.name: pod for pod in pods}
 
 
 def _show(shown: list[Step], known: dict[str, Endpoint]) -> None:
@@ -179,28 +191,21 @@ def _show(shown: list[Step], known: dict[str, Endpoint]) -> None:
         shown.append(Step("", pods))
 
 
-def _one_by_one(plan: Plan, chance: random.Random) -> Sequence[dict[str, Endpoint]]:
+def one_by_one(plan: Plan, chance: random.Random) -> Plan:
     """
-    Return who is there after each pod that comes or goes; those of one step in any order.
+    Return *plan* with a step for each pod that comes or goes; those of one step do so in any order.
     """
-    there = {pod.name: pod for pod in plan.before}
-    found = []
+    steps = [plan.steps[0]]
     for before, after in pairwise(plan.steps):
-        old = {id(pod): pod for pod in before.pods}
+        there = {id(pod): pod for pod in before.pods}
         new = {id(pod): pod for pod in after.pods}
-        leaves = [pod for each, pod in old.items() if each not in new]
-        joins = [pod for each, pod in new.items() if each not in old]
-        for some, change in ((leaves, _without), (joins, _with)):
+        leaves, joins = [*there.keys() - new.keys()], [*new.keys() - there.keys()]
+        for some in (leaves, joins):
+            # Identities are in no order that another run would have.
+            some.sort(key=lambda each: (there.get(each) or new[each]).name)
             chance.shuffle(some)
-            for pod in some:
-                there = change(there, pod)
-                found.append(there)
-    return found
-
-
-def _with(there: dict[str, Endpoint], pod: Endpoint) -> dict[str, Endpoint]:
-    return there | {pod.name: pod}
-
-
-def _without(there: dict[str, Endpoint], pod: Endpoint) -> dict[str, Endpoint]:
-    return {name: each for name, each in there.items() if name != pod.name}
+            for each in some:
+                if there.pop(each, None) is None:
+                    there[each] = new[each]
+                steps.append(Step("", tuple(there.values())))
+    return Plan(plan.told, tuple(steps))

@@ -126,7 +126,7 @@ def follow(
         name: That of the placement.
         make: It.
         looked_up: Is told how many keys have been looked up, and among how many pods, now and then.
-        had: Which pods keys have been at before; what they had there is no miss.
+        had: Where it is kept which pods keys have been at; what they had before is no miss.
     """
     placement = make(plan.before)
     first = picks = _picks(placement, traffic, looked_up)
@@ -176,12 +176,21 @@ def busiest(amounts: Sequence[float], pods: Sequence[Endpoint]) -> float:
 class Had:
     """
     Which pods a key has been at, of the keys that moved.
+
+    Attributes:
+        missed: Keys, by number, and the pods that they came to and had never been at, by identity.
     """
 
     def __init__(self, keys: int) -> None:
         self._keys = keys
         self._numbers: dict[int, int] = {}
         self._seen: set[int] = set()
+        self._missed = array("q")
+
+    @property
+    def missed(self) -> set[tuple[int, int]]:
+        pods = {number: pod for pod, number in self._numbers.items()}
+        return {(each % self._keys, pods[each // self._keys]) for each in self._missed}
 
     def misses(
         self, moved: Sequence[int], previous: Sequence[Endpoint], picks: Sequence[Endpoint]
@@ -196,6 +205,7 @@ class Had:
             here = number(picks[key]) * self._keys + key
             if here not in seen:
                 seen.add(here)
+                self._missed.append(here)
                 missed.append(key)
         return missed
 

@@ -191,7 +191,7 @@ def _show_bars(report: Report, *, changes: bool) -> None:
     headers = ["placement", "busiest, keys", "requests"]
     headers += ["moved, of all", "misses", "at worst"] if changes else []
     first = report.bars[0]
-    title = f"Luck: the least and the most of {first.draws:,} clusters like this"
+    title = f"Luck: the least and the most of {first.draws:,} clusters, this one among them"
     _print_table(title, headers, map(row, report.bars))
     _print(
         f"{first.coverage:.0%} of clusters are within. Their pods have other names"
@@ -255,7 +255,7 @@ def _clients(report: Report) -> str:
 
 
 def _seconds(of: Range) -> str:
-    if of.median < 0.95:
+    if of.median < 0.0995:
         return f"{1000 * of.median:.0f}ms ({1000 * of.low:.0f}-{1000 * of.high:.0f})"
     digits = 1 if of.median < 9.95 else 0
     return f"{of.median:.{digits}f}s ({of.low:.{digits}f}-{of.high:.{digits}f})"

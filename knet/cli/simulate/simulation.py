@@ -57,7 +57,7 @@ _KINDS = (".svg", ".png")
 _MOST_WORK = 1_500_000_000.0
 _SECONDS = 0.4e-6
 
-# How many other clusters are drawn, so that nine of ten lie between the least and the most of them; and what they
+# How many clusters are drawn, so that nine of ten lie between the least and the most of them; and what they
 # may cost where nobody asked for them: some seconds.
 _DRAWS = 19
 _MOST_WORK_OF_DRAWS = 8_000_000.0
@@ -86,7 +86,7 @@ class Wanted:
         bound: As `Ring.acquire` has it, or `None`.
         in_flight: Requests under way, for that; `None`: 10 for each pod.
         clients: How many processes ask.
-        draws: How many other clusters are drawn for the error bars; `None`: 19, where that takes some seconds.
+        draws: How many clusters are drawn for the error bars; `None`: 19, where that takes some seconds.
         seed: What is drawn, is drawn by this.
     """
 
@@ -142,6 +142,7 @@ def simulate(wanted: Wanted, *, progress: bool = False) -> Report:
         ]
         bars = [
             luck.draw(
+                planned,
                 partial(_drawn, wanted),
                 *(keys, name, make),
                 draws=draws,

@@ -5,17 +5,29 @@ What `knet simulate` predicts is what real controllers and real rings then do, w
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from knet import Endpoint, Snapshot
-from knet.cli.simulate import SIMULATED, Report, simulate
+from knet.cli.simulate import SIMULATED, Report
 from knet.cli.simulate.moves import follow
 from knet.cli.simulate.plan import Plan, Step
 from tests.cli.commands import run
 
 from .plane import ControlPlane
-from .predictions import KEYS, SOURCES, TRAFFIC, TRIALS, Phase, compare, news_of, play, shown
+from .predictions import (
+    KEYS,
+    SOURCES,
+    TRAFFIC,
+    TRIALS,
+    Phase,
+    compare,
+    news_of,
+    play,
+    predicted,
+    shown,
+)
 from .world import world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
@@ -25,12 +37,13 @@ async def test_a_simulation_says_what_the_control_plane_then_shows(
     plane: ControlPlane, anyio_backend_name: str
 ) -> None:
     """
-    Nine of ten figures lie within the bars that are said to hold for nine of ten clusters; names are the same each time, so
-    that only the controllers' timing differs from run to run. What no timing can change holds for all.
+    Figures lie within the bars that are said to hold for 95 of 100 clusters, but for twice as many as those leave out, since
+    figures of one cluster go together. Names are the same each time, so that only the controllers' timing differs from run
+    to run. What neither can change holds for all.
     """
     async with world(plane, namespace=f"predicted-{anyio_backend_name}") as it:
         phases = await play(it)
-    reports = [simulate(trial.wanted) for trial in TRIALS]
+    reports = [predicted(trial) for trial in TRIALS]
 
     assert [phase.trial for phase in phases] == list(TRIALS)
     figures = [
@@ -40,13 +53,14 @@ async def test_a_simulation_says_what_the_control_plane_then_shows(
     ]
     outside = [f"{f.trial.told}, {f.placement}: {f}" for f in figures if not f.is_within]
     covered = reports[0].bars[0].coverage
-    assert covered == pytest.approx(0.9)
-    assert len(outside) <= (1 - covered) * len(figures), outside
+    assert covered == pytest.approx(0.95)
+    assert len(outside) <= 2 * (1 - covered) * len(figures), outside
     for phase, report in zip(phases, reports, strict=True):
         _hold_to_what_is_certain(phase)
         _hold_to_what_is_exact(phase)
         _hold_to_the_latest(phase, report)
-    assert shown(phases, reports).count("\n| ") == 2 + 2 * 2 * len(TRIALS)
+    rows = sum(len(trial.wanted.placements) + len(SOURCES) for trial in TRIALS)
+    assert shown(phases, reports).count("\n| ") == rows + 3
 
 
 def _hold_to_what_is_certain(phase: Phase) -> None:
@@ -126,33 +140,15 @@ def test_the_command_says_the_same() -> None:
     """
     With the options of a plan, `--json` has its figures, their error bars, and how late news may be.
     """
-    report = simulate(TRIALS[2].wanted)
+    report = predicted(TRIALS[2])
 
-    options = (
-        "--pods",
-        "8",
-        "--scale",
-        "12",
-        "--keys",
-        str(KEYS),
-        "--zipf",
-        "1.1",
-        "--clients",
-        "5",
-    )
-    placements = ("--placement", "hashring", "--placement", "envoy")
-    result = run("simulate", *options, *placements, "--json")
+    options = ["--pods", "8", "--scale", "12", "--zipf", "1.1", "--clients", "5", "--draws", "39"]
+    result = run("simulate", *options, "--keys", str(KEYS), "--json")
 
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
     assert [each["moved"] for each in told["placements"]] == [o.moved for o in report.outcomes]
-    for bars, said in zip(report.bars, told["bars"], strict=True):
-        assert (said["placement"], said["draws"]) == (bars.placement, 19)
-        assert said["moved"] == {
-            "median": bars.moved.median,
-            "low": bars.moved.low,
-            "high": bars.moved.high,
-        }
+    assert told["bars"] == [json.loads(json.dumps(asdict(bars))) for bars in report.bars]
     assert [each["join_latest"] for each in told["news"]] == [
         each.join_latest for each in report.news
     ]
