@@ -109,10 +109,10 @@ async def _shrink(it: World, name: str) -> None:
 
 async def _crash(it: World, name: str) -> None:
     """
-    Let every third pod die, all at once.
+    Let every third pod die, all at once; the same ones each time.
     """
     async with anyio.create_task_group() as tasks:
-        for pod in (await it.pods(f"app={name}"))[::3]:
+        for pod in sorted(await it.pods(f"app={name}"), key=address_of)[::3]:
             tasks.start_soon(it.kubelet.crash, pod["metadata"]["name"], 1, it.namespace)
 
 

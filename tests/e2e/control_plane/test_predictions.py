@@ -51,10 +51,14 @@ async def test_a_simulation_says_what_the_control_plane_then_shows(
         for phase, report in zip(phases, reports, strict=True)
         for figure in compare(phase, report)
     ]
-    outside = [f"{f.trial.told}, {f.placement}: {f}" for f in figures if not f.is_within]
+    outside = [
+        f"{each.trial.told}, {each.placement}, {each.name}: {each.predicted}, {each.seen}"
+        for each in figures
+        if not each.is_within
+    ]
     covered = reports[0].bars[0].coverage
     assert covered == pytest.approx(0.95)
-    assert len(outside) <= 2 * (1 - covered) * len(figures), outside
+    assert len(outside) <= 2 * (1 - covered) * len(figures), "\n".join(outside)
     for phase, report in zip(phases, reports, strict=True):
         _hold_to_what_is_certain(phase)
         _hold_to_what_is_exact(phase)
