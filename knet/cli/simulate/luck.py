@@ -9,8 +9,8 @@ told of each, as by EndpointSlices, or of all that happened between two lookups,
 a pod only with the answer after the one in which it was missing. So a client sees some of the steps, and in another
 order: the fewer it sees, the fewer keys move, since those that would have moved twice move once.
 
-Each draw is a cluster, and two of its clients, which share its pods: what one of them has asked for, the other one
-finds. Between the least and the most of *n* clusters one more of them lies in `coverage(n)` of all cases, whatever
+Each draw is a cluster, and two of its clients, one that asks and one that is told. They share its pods: what one of them
+has asked for, the other one finds. Between the least and the most of *n* clusters one more of them lies in `coverage(n)` of all cases, whatever
 the law of it is.
 """
 
@@ -118,7 +118,8 @@ def draw(
         events = one_by_one(drawn, chance)
         hads = Had(len(few.keys)), Had(len(few.keys))
         clients = [
-            follow(as_seen(events, chance), few, name, make, _nobody_waits, had) for had in hads
+            follow(as_seen(events, chance, asks=asks), few, name, make, _nobody_waits, had)
+            for asks, had in zip((True, False), hads, strict=True)
         ]
         together = few.count([key for key, _ in hads[0].missed | hads[1].missed])
         found += [
@@ -154,16 +155,21 @@ def _figures(whole: Outcome, seen: Outcome, missed: int) -> tuple[float, ...]:
 # --- what a client sees
 
 
-def as_seen(plan: Plan, chance: random.Random) -> Plan:
+def as_seen(plan: Plan, chance: random.Random, *, asks: bool) -> Plan:
     """
-    Return *plan*, in which one pod comes or goes after the other, as one client may see it: pod by pod, all at once, or
-    anything in between.
+    Return *plan*, in which one pod comes or goes after the other, as one client may see it.
 
     It begins and ends as the plan does.
+
+    Args:
+        plan: What happens.
+        chance: How much of it is seen together.
+        asks: It asks now and then, sees a quarter of the steps at most, on average, and believes that a pod has gone with
+            the answer after that. Otherwise it is told, and sees half of the steps at least.
     """
     last = len(plan.steps) - 1
-    together = max(chance.random(), 1 - MOST_SEEN / max(1, last))
-    is_late = chance.random() < 0.5
+    seen = chance.uniform(0, 0.25) if asks else chance.uniform(0.5, 1)
+    together = 1 - min(seen, MOST_SEEN / max(1, last))
     shown = [plan.steps[0]]
     known = _by_name(plan.before)
     doubted: set[str] = set()
@@ -173,7 +179,7 @@ def as_seen(plan: Plan, chance: random.Random) -> Plan:
             continue
         there = _by_name(step.pods)
         missing = known.keys() - there.keys()
-        doubted = missing - doubted if is_late else set()
+        doubted = missing - doubted if asks else set()
         known = there | {name: known[name] for name in doubted}
         _show(shown, known)
     if doubted:
