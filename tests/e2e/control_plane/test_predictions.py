@@ -33,15 +33,14 @@ from .world import world
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
 
 
-async def test_a_simulation_says_what_the_control_plane_then_shows(
-    plane: ControlPlane, anyio_backend_name: str
-) -> None:
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_simulation_says_what_the_control_plane_then_shows(plane: ControlPlane) -> None:
     """
     Figures lie within the bars that are said to hold for 95 of 100 clusters, but for twice as many as those leave out, since
     figures of one cluster go together. Names are the same each time, so that only the controllers' timing differs from run
     to run. What neither can change holds for all.
     """
-    async with world(plane, namespace=f"predicted-{anyio_backend_name}") as it:
+    async with world(plane, namespace="predicted") as it:
         phases = await play(it)
     reports = [predicted(trial) for trial in TRIALS]
 
