@@ -95,7 +95,8 @@ INSIDE = {
     ],
     "knet.kubernetes": ["slices", "access", "reflector", "source"],
     "knet.cli.simulate": [
-        *("traffic", "plan", "moves", "bounded", "model", "report", "plot", "simulation"),
+        *("traffic", "plan", "moves", "bounded", "model", "luck", "report", "plot"),
+        "simulation",
     ],
     "knet.integrations": [
         *("retries", "transport", "httpx2", "httpx", "aiohttp", "grpc"),

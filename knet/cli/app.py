@@ -419,6 +419,13 @@ def simulate(
     clients: Annotated[
         int, typer.Option(help="How many processes follow the service, up to 1,000,000.")
     ] = 100,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="How many clusters are drawn, for the error bars; 0: none.",
+            show_default="19, where that takes some seconds",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed draws the same addresses.")] = 0,
     plot: Annotated[
         Path | None,
@@ -434,11 +441,12 @@ def simulate(
     Say what a change of pods would do, before it happens: no cluster is asked.
 
     How uneven the load gets, how many keys move and how many of them miss in a cache: exactly, since
-    the placements themselves are asked for every key. When clients hear of it, and what that costs
-    the DNS of the cluster and the API server: by a model, which says what it assumes.
+    the placements themselves are asked for every key. How much of that is luck, of names and of batches: by
+    drawing other clusters. When clients hear of it, and what that costs the DNS of the cluster and the API
+    server: by a model, which says what it assumes.
 
-    With `--json`: an object with `change`, `placements` (`busiest_before`, `busiest_after`, `moved`,
-    `least`, `misses`, `requests_by_pod`, `steps`), `bounded`, `news` (seconds) and `costs`.
+    With `--json`: an object with `change`, `placements` (`busiest_before`, `busiest_after`, `moved`, `net`,
+    `least`, `misses`, `requests_by_pod`, `steps`), `bars`, `bounded`, `news` (seconds) and `costs`.
 
     A million keys take some seconds for each step and placement.
 
@@ -466,6 +474,7 @@ def simulate(
             bound=bound,
             in_flight=in_flight,
             clients=clients,
+            draws=draws,
             seed=seed,
         )
         found = simulation.simulate(wanted, progress=Console(stderr=True).is_terminal)

@@ -8,7 +8,8 @@ is new is believed at once, one that is missing after `confirm` answers. When th
 and clients are anywhere in their rounds.
 
 By EndpointSlices: the API server tells after as long as was seen on a real control plane, and
-sends its event to one client after the other, at `API_RATE`.
+sends its event to one client after the other, at `API_RATE`. Where several pods come or go, a client takes what
+follows within a moment together, and waits for it.
 
 Bytes are of messages, without what TCP, UDP and IP put around them.
 """
@@ -44,9 +45,14 @@ TTLS = (5, 30)
 # Bytes a second that an API server sends: 1 Gbit/s.
 API_RATE = 125_000_000
 
-# Seconds from the status of a pod to a ring that is told; docs/kubernetes.md, on a real control plane.
-_TOLD_JOIN = (0.021, 0.032)
-_TOLD_LEAVE = (0.017, 0.071)
+# Seconds from the status of a pod to a ring that is told: least, most, and in the middle; docs/kubernetes.md, on a real
+# control plane.
+_TOLD_JOIN = (0.023, 0.094, 0.040)
+_TOLD_LEAVE = (0.019, 0.060, 0.044)
+# What follows soon is told together by the source, and believed together by the ring.
+_SETTLES = (0.05, 0.05)
+# Seconds for which a pod is kept that is in no slice any more, without a word that it is not ready.
+_KEPT = 1.0
 
 # CoreDNS servers, each with a cache of its own; changes that are played, and clients that are drawn for each.
 _SERVERS = 2
@@ -91,6 +97,8 @@ class News:
         join_all: Until all of them do.
         leave_half: Until half of them have dropped one that is gone.
         leave_all: Until all of them have.
+        join_latest: Until all of them know a new pod at the very latest, however unlucky they are.
+        leave_latest: The same of one that is gone.
     """
 
     source: str
@@ -98,6 +106,8 @@ class News:
     join_all: Range
     leave_half: Range
     leave_all: Range
+    join_latest: float
+    leave_latest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +134,19 @@ class Cost:
     change: int
 
 
-def news(clients: int, pods: int, *, seed: int = 0) -> tuple[News, ...]:
+def news(clients: int, pods: int, *, alone: bool = True, seed: int = 0) -> tuple[News, ...]:
     """
     Return how soon *clients* know that one of *pods* came or went: by DNS for each of `TTLS`, and by slices.
+
+    Args:
+        clients: How many.
+        pods: Of the service.
+        alone: No other pod comes or goes meanwhile.
+        seed: What is drawn by.
     """
     chance = random.Random(seed)
     told = [_by_dns(ttl, min(clients, _CLIENTS), chance) for ttl in TTLS]
-    return *told, _by_slices(clients, pods, chance)
+    return *told, _by_slices(clients, pods, chance, alone=alone)
 
 
 def costs(
@@ -192,30 +208,48 @@ def _by_dns(ttl: int, clients: int, chance: random.Random) -> News:
             leave.append(now)
         joins.append(join)
         leaves.append(leave)
-    return _news(f"DNS, TTL {ttl} s", joins, leaves)
+    latest = ttl + policy.interval * (1 + policy.jitter)
+    confirmed = latest + (policy.confirm - 1) * policy.shortest * (1 + policy.jitter)
+    return _news(f"DNS, TTL {ttl} s", joins, leaves, (latest, confirmed))
 
 
-def _by_slices(clients: int, pods: int, chance: random.Random) -> News:
+def _by_slices(clients: int, pods: int, chance: random.Random, *, alone: bool) -> News:
     sending = clients * _event(min(pods, _PER_SLICE)) / API_RATE
 
-    def drawn(low: float, high: float) -> list[list[float]]:
+    settles = () if alone else _SETTLES
+
+    def drawn(low: float, high: float, mode: float) -> list[list[float]]:
         # The last one is among those that are drawn.
         turns = [n / max(1, min(clients, _CLIENTS) - 1) for n in range(min(clients, _CLIENTS))]
         return [
-            [chance.uniform(low, high) + turn * sending for turn in turns] for _ in range(_CHANGES)
+            [
+                chance.triangular(low, high, mode)
+                + sum(chance.uniform(0, settle) for settle in settles)
+                + turn * sending
+                for turn in turns
+            ]
+            for _ in range(_CHANGES)
         ]
 
-    return _news("EndpointSlices", drawn(*_TOLD_JOIN), drawn(*_TOLD_LEAVE))
+    longest = sum(settles) + sending
+    latest = _TOLD_JOIN[1] + longest, _TOLD_LEAVE[1] + _KEPT + longest
+    return _news("EndpointSlices", drawn(*_TOLD_JOIN), drawn(*_TOLD_LEAVE), latest)
 
 
-def _news(source: str, joins: Sequence[list[float]], leaves: Sequence[list[float]]) -> News:
+def _news(
+    source: str,
+    joins: Sequence[list[float]],
+    leaves: Sequence[list[float]],
+    latest: tuple[float, float],
+) -> News:
     def over(values: Sequence[list[float]], of: Callable[[list[float]], float]) -> Range:
         found = [of(each) for each in values]
         cuts = quantiles(found, n=20)
         return Range(median(found), cuts[0], cuts[-1])
 
     return News(
-        source, over(joins, median), over(joins, max), over(leaves, median), over(leaves, max)
+        *(source, over(joins, median), over(joins, max), over(leaves, median), over(leaves, max)),
+        *latest,
     )
 
 

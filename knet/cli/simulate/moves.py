@@ -18,7 +18,7 @@ from knet.cli.simulate.plan import Plan
 from knet.cli.simulate.traffic import Traffic
 from knet.hashring import Placement
 
-__all__ = ["Load", "Make", "Moved", "Outcome", "busiest", "follow"]
+__all__ = ["Had", "Load", "Make", "Moved", "Outcome", "busiest", "follow"]
 
 Make = Callable[[tuple[Endpoint, ...]], Placement[Endpoint]]
 
@@ -79,12 +79,14 @@ class Outcome:
         placement: Its name.
         before: Who had how much.
         after: Who has how much in the end.
+        net: How many keys have another pod in the end than at first.
         steps: What each step moved.
     """
 
     placement: str
     before: Load
     after: Load
+    net: int
     steps: tuple[Moved, ...]
 
     @property
@@ -108,7 +110,12 @@ class Outcome:
 
 
 def follow(
-    plan: Plan, traffic: Traffic, name: str, make: Make, looked_up: Callable[[int, int], None]
+    plan: Plan,
+    traffic: Traffic,
+    name: str,
+    make: Make,
+    looked_up: Callable[[int, int], None],
+    had: Had | None = None,
 ) -> Outcome:
     """
     Return what *plan* does to *traffic*.
@@ -119,33 +126,35 @@ def follow(
         name: That of the placement.
         make: It.
         looked_up: Is told how many keys have been looked up, and among how many pods, now and then.
+        had: Where it is kept which pods keys have been at; what they had before is no miss.
     """
     placement = make(plan.before)
-    picks = _picks(placement, traffic, looked_up)
+    first = picks = _picks(placement, traffic, looked_up)
     load = before = _load(plan.before, picks, traffic)
-    had = _Had(len(traffic.keys))
+    had = had or Had(len(traffic.keys))
     steps: list[Moved] = []
     for earlier, step in pairwise(plan.steps):
         placement = placement.replace(step.pods)
         previous, picks = picks, _picks(placement, traffic, looked_up)
-        moved = list(compress(range(len(picks)), map(is_not, previous, picks)))
+        moved = _differing(previous, picks)
         missed = had.misses(moved, previous, picks)
         last, load = load, _load(step.pods, picks, traffic)
         steps.append(
             Moved(
                 told=step.told,
                 pods=len(step.pods),
-                moved=len(moved),
+                moved=traffic.count(moved),
                 least=_least(
                     dict(zip(map(id, earlier.pods), last.keys, strict=True)),
                     dict(zip(map(id, step.pods), load.keys, strict=True)),
                 ),
-                misses=len(missed),
+                misses=traffic.count(missed),
                 requests=sum(map(traffic.shares.__getitem__, missed)),
                 busiest_requests=load.busiest_requests,
             )
         )
-    return Outcome(name, before, load, tuple(steps))
+    net = traffic.count(_differing(first, picks))
+    return Outcome(name, before, load, net, tuple(steps))
 
 
 def busiest(amounts: Sequence[float], pods: Sequence[Endpoint]) -> float:
@@ -164,15 +173,24 @@ def busiest(amounts: Sequence[float], pods: Sequence[Endpoint]) -> float:
     )
 
 
-class _Had:
+class Had:
     """
     Which pods a key has been at, of the keys that moved.
+
+    Attributes:
+        missed: Keys, by number, and the pods that they came to and had never been at, by identity.
     """
 
     def __init__(self, keys: int) -> None:
         self._keys = keys
         self._numbers: dict[int, int] = {}
         self._seen: set[int] = set()
+        self._missed = array("q")
+
+    @property
+    def missed(self) -> set[tuple[int, int]]:
+        pods = {number: pod for pod, number in self._numbers.items()}
+        return {(each % self._keys, pods[each // self._keys]) for each in self._missed}
 
     def misses(
         self, moved: Sequence[int], previous: Sequence[Endpoint], picks: Sequence[Endpoint]
@@ -187,6 +205,7 @@ class _Had:
             here = number(picks[key]) * self._keys + key
             if here not in seen:
                 seen.add(here)
+                self._missed.append(here)
                 missed.append(key)
         return missed
 
@@ -206,8 +225,20 @@ def _picks(
     return picks
 
 
+def _differing(before: Sequence[Endpoint], after: Sequence[Endpoint]) -> list[int]:
+    """
+    Return which keys have another pod.
+    """
+    return list(compress(range(len(after)), map(is_not, before, after)))
+
+
 def _load(pods: tuple[Endpoint, ...], picks: Sequence[Endpoint], traffic: Traffic) -> Load:
-    counts = Counter(map(id, picks))
+    counts: Counter[int] = Counter()
+    if traffic.counts is None:
+        counts.update(map(id, picks))
+    else:
+        for pod, count in zip(map(id, picks), traffic.counts, strict=True):
+            counts[pod] += count
     requests = dict.fromkeys(map(id, pods), 0.0)
     for pod, share in zip(map(id, picks), traffic.shares, strict=True):
         requests[pod] += share

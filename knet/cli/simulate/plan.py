@@ -91,6 +91,7 @@ class Fleet:
         zones: Over how many the pods are spread, in turn.
         stateful: Pods have a name for good, as those of a StatefulSet behind a named port. Otherwise
             their name is their address.
+        service: Its whole name, which is part of such a name.
         seed: What addresses are drawn by.
 
     Raises:
@@ -103,6 +104,7 @@ class Fleet:
         weights: Sequence[float] = (1.0,),
         zones: int = 1,
         stateful: bool = False,
+        service: str = "web.prod.svc.cluster.local",
         seed: int = 0,
     ) -> None:
         if not 1 <= zones <= len(_ZONES):
@@ -113,6 +115,7 @@ class Fleet:
         self._weights = tuple(int(w) if float(w).is_integer() else w for w in weights)
         self._zones = zones
         self._stateful = stateful
+        self._service = service
         self._random = random.Random(seed)
         self._taken: set[int] = set()
 
@@ -132,7 +135,7 @@ class Fleet:
         self._taken.add(drawn)
         address = f"{_NETWORK}.{drawn >> 8}.{drawn & 255}"
         return Endpoint(
-            f"web-{number}.web.prod.svc.cluster.local" if self._stateful else address,
+            f"web-{number}.{self._service}" if self._stateful else address,
             address,
             _PORT,
             weight=self._weights[number % len(self._weights)],
@@ -171,17 +174,26 @@ class Fleet:
         steps = _step("", before), _step(f"{count - len(after)} leave", after)
         return Plan(f"{_pods(count)} in {self._zones} zones lose one", steps)
 
-    def roll_deployment(self, count: int, *, surge: str = "25%", unavailable: str = "25%") -> Plan:
+    def roll_deployment(
+        self,
+        count: int,
+        *,
+        surge: str = "25%",
+        unavailable: str = "25%",
+        ready: Callable[[int], int] = lambda made: made,
+    ) -> Plan:
         """
         Return the rolling update of a Deployment: every pod gets another name.
 
         The Deployment makes as many new pods as *surge* lets it, and takes away as many old ones as
-        *unavailable* lets it; what was made together gets ready together.
+        *unavailable* lets it.
 
         Args:
             count: How many pods.
             surge: How many more there may be, as a number or as a part of them, rounded up.
             unavailable: How many fewer may be ready, likewise, rounded down.
+            ready: How many of so many that were made get ready before the Deployment looks again, at
+                least 1; usually all of them.
 
         Raises:
             ConfigError: A value is none, or both are 0.
@@ -197,13 +209,15 @@ class Fleet:
         _check_steps(count, more + fewer)
         steps = [_step("", old)]
         new: list[Endpoint] = []
-        while old:
+        while old or len(new) < count:
             gone = min(len(old), len(old) + len(new) - (count - fewer))
             if gone:
                 old = old[gone:]
                 _add(steps, f"{gone} leave", old + new)
+            # What was made before is still among them.
             made = min(count - len(new), count + more - len(old) - len(new))
             if made:
+                made = ready(made)
                 new += self.pods(made, len(new))
                 _add(steps, f"{made} join", old + new)
         return Plan(f"rolling update of a Deployment of {_pods(count)}", tuple(steps))

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from knet.cli.simulate.bounded import Bounded
+from knet.cli.simulate.luck import Bars
 from knet.cli.simulate.model import MOST_A, MOST_SRV, Cost, News, Range
 from knet.cli.simulate.moves import Outcome
 from knet.cli.simulate.plan import Plan
@@ -35,6 +36,7 @@ class Report:
         traffic: The keys.
         seed: What was drawn by.
         outcomes: One for each placement.
+        bars: Their error bars; empty where none were drawn.
         bound: What bounded the load, or `None`.
         in_flight: How many requests were under way with it.
         bounded: What that did, for each placement; empty without a bound.
@@ -47,6 +49,7 @@ class Report:
     traffic: Traffic
     seed: int
     outcomes: tuple[Outcome, ...]
+    bars: tuple[Bars, ...]
     bound: float | None
     in_flight: int
     bounded: tuple[Bounded, ...]
@@ -70,6 +73,7 @@ def as_json(report: Report) -> str:
             "busiest_before": load(each, "before"),
             "busiest_after": load(each, "after"),
             "moved": each.moved,
+            "net": each.net,
             "least": each.least,
             "misses": each.misses,
             "requests_by_pod": each.after.requests,
@@ -86,6 +90,7 @@ def as_json(report: Report) -> str:
             "traffic": report.traffic.told,
             "seed": report.seed,
             "placements": placements,
+            "bars": [asdict(each) for each in report.bars],
             "bound": report.bound,
             "in_flight": report.in_flight if report.bound is not None else None,
             "bounded": [asdict(each) for each in report.bounded],
@@ -106,6 +111,7 @@ def show(report: Report) -> None:
     _show_loads(report, changes=changes)
     if changes:
         _show_moves(report)
+    _show_bars(report, changes=changes)
     if report.bounded:
         _show_bounded(report, changes=changes)
     if report.news:
@@ -167,6 +173,37 @@ def _show_steps(report: Report) -> None:
     _print_table("Keys moved, step by step", ("step", "pods", *names), rows)
 
 
+def _show_bars(report: Report, *, changes: bool) -> None:
+    if not report.bars:
+        _print("\n--draws 19 says how much of it is luck, of names and of batches.", "dim")
+        return
+    keys = len(report.traffic.keys)
+
+    def row(bars: Bars) -> list[str]:
+        busiest = [bars.busiest_keys_after, bars.busiest_requests_after]
+        cells = [bars.placement, *(f"{each.low:.2f}-{each.high:.2f}" for each in busiest)]
+        if changes:
+            parts = [(each.low / keys, each.high / keys) for each in (bars.moved, bars.misses)]
+            parts.append((bars.worst.low, bars.worst.high))
+            cells += [_between(*part) for part in parts]
+        return cells
+
+    headers = ["placement", "busiest, keys", "requests"]
+    headers += ["moved, of all", "misses", "at worst"] if changes else []
+    first = report.bars[0]
+    title = f"Luck: the least and the most of {first.draws:,} clusters, this one among them"
+    _print_table(title, headers, map(row, report.bars))
+    _print(
+        f"{first.coverage:.0%} of clusters are within. Their pods have other names"
+        + (
+            ", get ready in\nother batches, and clients see one or several steps at a time."
+            if changes
+            else "."
+        ),
+        "dim",
+    )
+
+
 def _show_bounded(report: Report, *, changes: bool) -> None:
     rows = [
         [each.placement, f"{each.own:.1%}", f"{each.requests:.2f}", f"{each.in_flight:.2f}"]
@@ -190,6 +227,8 @@ def _show_news(report: Report) -> None:
         "defaults of RefreshPolicy. EndpointSlices: as measured, and 1 Gbit/s of the API.",
         "dim",
     )
+    latest = (f"{each.join_latest:.3g} and {each.leave_latest:.3g} s" for each in report.news)
+    _print(f"All at the latest, by row: {'; '.join(latest)}.", "dim")
 
 
 def _show_costs(report: Report, *, changes: bool) -> None:
@@ -216,10 +255,18 @@ def _clients(report: Report) -> str:
 
 
 def _seconds(of: Range) -> str:
-    if of.median < 0.95:
+    if of.median < 0.0995:
         return f"{1000 * of.median:.0f}ms ({1000 * of.low:.0f}-{1000 * of.high:.0f})"
     digits = 1 if of.median < 9.95 else 0
     return f"{of.median:.{digits}f}s ({of.low:.{digits}f}-{of.high:.{digits}f})"
+
+
+def _between(low: float, high: float) -> str:
+    """
+    Return what lies between two parts of a whole, in percent.
+    """
+    digits = 0 if high >= 0.995 else 1
+    return f"{100 * low:.{digits}f}-{100 * high:.{digits}f}%"
 
 
 def _bytes(count: float) -> str:

@@ -7,6 +7,7 @@ is a model, in `model`.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from knet import Bound, ConfigError
 from knet.cli.lookups import PLACEMENTS
 from knet.cli.loop import run
-from knet.cli.simulate import bounded, model, traffic
+from knet.cli.simulate import bounded, luck, model, traffic
 from knet.cli.simulate.moves import Make, follow
 from knet.cli.simulate.plan import Fleet, Plan, Rolling
 from knet.cli.simulate.report import Report
@@ -40,12 +41,27 @@ _COSTS_BY_POD = {"rendezvous": 1.3, "pymemcache": 30.0}
 _COST = 1.5
 # By `ring.acquire`, and for each look at all pods.
 _COST_OF_REQUEST = 40.0
+# To build a placement, and for each of its pods; where it is much more.
+_COST_OF_BUILD = (5_000.0, 150.0)
+_COSTS_OF_BUILD = {
+    "maglev": (150_000.0, 50.0),
+    "envoy-maglev": (150_000.0, 50.0),
+    "nginx": (5_000.0, 600.0),
+    "ketama": (5_000.0, 600.0),
+    "balanced": (20_000.0, 300.0),
+}
 # What a picture is.
 _KINDS = (".svg", ".png")
 
 # Some ten minutes.
 _MOST_WORK = 1_500_000_000.0
 _SECONDS = 0.4e-6
+
+# How many clusters are drawn, so that nine of ten lie between the least and the most of them; and what they
+# may cost where nobody asked for them: some seconds.
+_DRAWS = 19
+_MOST_WORK_OF_DRAWS = 8_000_000.0
+_MOST_DRAWS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +86,7 @@ class Wanted:
         bound: As `Ring.acquire` has it, or `None`.
         in_flight: Requests under way, for that; `None`: 10 for each pod.
         clients: How many processes ask.
+        draws: How many clusters are drawn for the error bars; `None`: 19, where that takes some seconds.
         seed: What is drawn, is drawn by this.
     """
 
@@ -89,6 +106,7 @@ class Wanted:
     bound: float | None = None
     in_flight: int | None = None
     clients: int = 100
+    draws: int | None = None
     seed: int = 0
 
 
@@ -115,11 +133,24 @@ def simulate(wanted: Wanted, *, progress: bool = False) -> Report:
     keys = _traffic(wanted)
     pods = len(planned.after)
     in_flight = _in_flight(wanted, pods)
-    work = _work(tuple(placements), planned, keys, in_flight)
+    draws = _draws(wanted, tuple(placements), planned, keys)
+    work = _work(tuple(placements), planned, keys, in_flight, draws)
     with _Bar(work) if progress else nullcontext(_Bar.silent) as did:
         outcomes = [
             follow(planned, keys, name, make, partial(_looked_up, did, name))
             for name, make in placements.items()
+        ]
+        bars = [
+            luck.draw(
+                planned,
+                partial(_drawn, wanted),
+                *(keys, name, make),
+                draws=draws,
+                seed=wanted.seed,
+                drew=partial(did, _cost_of_draw(name, planned, keys)),
+            )
+            for name, make in placements.items()
+            if draws
         ]
         found = []
         for name, make in placements.items() if wanted.bound is not None else ():
@@ -135,17 +166,20 @@ def simulate(wanted: Wanted, *, progress: bool = False) -> Report:
             found.append(run(play))
     changes = len(planned.steps) > 1
     most = max(len(step.pods) for step in planned.steps)
+    changed = planned.joins + planned.leaves
+    news = model.news(wanted.clients, most, alone=changed == 1, seed=wanted.seed)
     return Report(
         plan=planned,
         traffic=keys,
         seed=wanted.seed,
         outcomes=tuple(outcomes),
+        bars=tuple(bars),
         bound=wanted.bound,
         in_flight=in_flight,
         bounded=tuple(found),
         clients=wanted.clients,
-        news=model.news(wanted.clients, most, seed=wanted.seed) if changes else (),
-        costs=model.costs(wanted.clients, most, planned.joins + planned.leaves, seed=wanted.seed),
+        news=news if changes else (),
+        costs=model.costs(wanted.clients, most, changed, seed=wanted.seed),
     )
 
 
@@ -192,11 +226,26 @@ def _plan(wanted: Wanted) -> Plan:
         raise ConfigError("--max-surge is for a Deployment: a StatefulSet makes no pod too many")
     if wanted.zones is not None and not wanted.lose_zone:
         raise ConfigError("--zones is for --lose-zone")
+    return _change(wanted, "prod", wanted.seed)
+
+
+def _drawn(wanted: Wanted, chance: random.Random) -> Plan:
+    """
+    Return the same change of another cluster, which *chance* makes.
+    """
+    seed = chance.getrandbits(32)
+    return _change(wanted, f"n{seed}", seed, ready=lambda made: chance.randint(1, made))
+
+
+def _change(
+    wanted: Wanted, namespace: str, seed: int, *, ready: Callable[[int], int] = lambda made: made
+) -> Plan:
     fleet = Fleet(
         weights=wanted.weights,
         zones=(wanted.zones or 3) if wanted.lose_zone else 1,
         stateful=wanted.rolling == "statefulset",
-        seed=wanted.seed,
+        service=f"web.{namespace}.svc.cluster.local",
+        seed=seed,
     )
     if wanted.scale is not None:
         return fleet.scale(wanted.pods, wanted.scale)
@@ -204,7 +253,7 @@ def _plan(wanted: Wanted) -> Plan:
         return fleet.lose_zone(wanted.pods)
     if wanted.rolling == "deployment":
         surge, unavailable = wanted.surge or "25%", wanted.unavailable or "25%"
-        return fleet.roll_deployment(wanted.pods, surge=surge, unavailable=unavailable)
+        return fleet.roll_deployment(wanted.pods, surge=surge, unavailable=unavailable, ready=ready)
     if wanted.rolling == "statefulset":
         return fleet.roll_statefulset(wanted.pods, unavailable=wanted.unavailable or "1")
     return fleet.stay(wanted.pods)
@@ -235,13 +284,26 @@ def _in_flight(wanted: Wanted, pods: int) -> int:
     return in_flight
 
 
-def _work(names: Sequence[str], planned: Plan, keys: Traffic, in_flight: int) -> float:
+def _draws(wanted: Wanted, names: Sequence[str], planned: Plan, keys: Traffic) -> int:
+    """
+    Return how many other clusters are to be drawn.
+    """
+    if wanted.draws is None:
+        work = _DRAWS * sum(_cost_of_draw(name, planned, keys) for name in names)
+        return _DRAWS if work <= _MOST_WORK_OF_DRAWS else 0
+    if wanted.draws and not 3 <= wanted.draws <= _MOST_DRAWS:
+        raise ConfigError(f"--draws must be 0, or from 3 to {_MOST_DRAWS:,}, got {wanted.draws:,}")
+    return wanted.draws
+
+
+def _work(names: Sequence[str], planned: Plan, keys: Traffic, in_flight: int, draws: int) -> float:
     """
     Return how much there is to do, in look-ups of `HashRing`, unless that is too much.
     """
     work = sum(
         len(keys.keys) * _cost(name, len(step.pods)) for name in names for step in planned.steps
     )
+    work += draws * sum(_cost_of_draw(name, planned, keys) for name in names)
     if in_flight:
         work += len(names) * bounded.requests_of(in_flight) * _COST_OF_REQUEST
     if work > _MOST_WORK:
@@ -256,6 +318,22 @@ def _work(names: Sequence[str], planned: Plan, keys: Traffic, in_flight: int) ->
 
 def _cost(name: str, pods: int) -> float:
     return _COSTS.get(name, _COST) + _COSTS_BY_POD.get(name, 0.0) * pods
+
+
+def _cost_of_draw(name: str, planned: Plan, keys: Traffic) -> float:
+    """
+    Return what another cluster costs: all keys before and after, and some of them in the steps between.
+    """
+    pods = max(len(step.pods) for step in planned.steps)
+    build, by_pod = _COSTS_OF_BUILD.get(name, _COST_OF_BUILD)
+    builds = ends = min(len(planned.steps), 2)
+    looked_up = ends * len(keys.keys)
+    if ends > 1:
+        # Two clients, each of which sees half of what happens.
+        seen = 2 + min(planned.joins + planned.leaves, luck.MOST_SEEN)
+        builds += seen
+        looked_up += seen * min(len(keys.keys), luck.SAMPLE)
+    return looked_up * _cost(name, pods) + builds * (build + by_pod * pods)
 
 
 def _looked_up(did: Callable[[float], None], name: str, keys: int, pods: int) -> None:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from knet import ConfigError
 
-__all__ = ["MOST_KEYS", "Traffic", "from_file", "with_hot_key", "zipf"]
+__all__ = ["MOST_KEYS", "Traffic", "from_file", "sample", "with_hot_key", "zipf"]
 
 MOST_KEYS = 5_000_000
 
@@ -37,11 +37,21 @@ class Traffic:
         keys: Distinct.
         shares: What part of all requests is for each of them, in the order of *keys*; together 1.
         told: What it is, for a heading.
+        counts: For how many keys each of them stands; `None`: for itself.
     """
 
     keys: Sequence[str | bytes]
     shares: Sequence[float]
     told: str
+    counts: Sequence[int] | None = None
+
+    def count(self, numbers: Sequence[int]) -> int:
+        """
+        Return for how many keys those of these *numbers* stand.
+        """
+        if self.counts is None:
+            return len(numbers)
+        return sum(map(self.counts.__getitem__, numbers))
 
 
 def zipf(count: int, exponent: float = 0.0) -> Traffic:
@@ -112,6 +122,32 @@ def with_hot_key(traffic: Traffic, share: float) -> Traffic:
     shares = array("d", (each * scale for each in traffic.shares))
     shares[hottest] = share
     return Traffic(traffic.keys, shares, f"{traffic.told}, one with {share:.0%} of all requests")
+
+
+def sample(traffic: Traffic, most: int) -> Traffic:
+    """
+    Return at most *most* keys of *traffic* that stand for all of them.
+
+    The half that are asked for most stand for themselves; one of each so many others has the requests of those.
+
+    Args:
+        traffic: What they are taken from.
+        most: How many, at least 2.
+    """
+    total = len(traffic.keys)
+    if total <= most:
+        return traffic
+    order = sorted(range(total), key=traffic.shares.__getitem__, reverse=True)
+    heavy = most // 2
+    size = math.ceil((total - heavy) / (most - heavy))
+    groups = [order[n : n + 1] for n in range(heavy)]
+    groups += [order[n : n + size] for n in range(heavy, total, size)]
+    return Traffic(
+        [traffic.keys[group[len(group) // 2]] for group in groups],
+        array("d", (math.fsum(map(traffic.shares.__getitem__, group)) for group in groups)),
+        traffic.told,
+        array("q", map(len, groups)),
+    )
 
 
 def _as_shares(counts: Iterable[float]) -> Sequence[float]:

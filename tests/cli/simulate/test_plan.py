@@ -5,6 +5,7 @@ Which pods there are at each step of a change.
 from __future__ import annotations
 
 import math
+import random
 from itertools import pairwise
 
 import pytest
@@ -77,6 +78,24 @@ def test_one_after_the_other_is_a_surge_of_one() -> None:
     plan = Fleet().roll_deployment(3, surge="1", unavailable="0")
 
     assert told(plan) == ["1 join", "1 leave"] * 3
+
+
+@given(st.integers(1, 40), st.integers(0, 10), st.integers(0, 10), st.integers(0, 99))
+def test_pods_that_get_ready_one_by_one_are_within_the_same_limits(
+    count: int, surge: int, unavailable: int, seed: int
+) -> None:
+    chance = random.Random(seed)
+    plan = Fleet().roll_deployment(
+        *(count,),
+        surge=str(surge),
+        unavailable=str(unavailable if surge else unavailable + 1),
+        ready=lambda made: chance.randint(1, made),
+    )
+
+    least = count - min(count, unavailable if surge else unavailable + 1)
+    assert not {*plan.before} & {*plan.after}
+    assert len(plan.after) == count
+    assert all(least <= number <= count + surge for number in counts(plan))
 
 
 def test_percentages_that_come_to_nothing_let_one_be_away() -> None:

@@ -57,6 +57,7 @@ def test_json_has_what_the_help_says() -> None:
     assert (found["pods_before"], found["pods_after"], found["keys"]) == (3, 3, 2000)
     (placement,) = found["placements"]
     assert len(placement["steps"]) == 6
+    assert placement["net"] == 2000
     assert placement["moved"] == sum(step["moved"] for step in placement["steps"]) == 4000
     assert sum(placement["requests_by_pod"]) == pytest.approx(1)
     assert found["bounded"][0]["placement"] == "hashring"
@@ -65,6 +66,32 @@ def test_json_has_what_the_help_says() -> None:
         *("DNS, TTL 5 s", "DNS, TTL 30 s", "EndpointSlices")
     ]
     assert found["costs"][-1]["watches"] == found["clients"] == 100
+
+
+def test_error_bars_stand_beside() -> None:
+    """
+    Of as many clusters as are wanted, 19 if nobody says; and the exact figures do not depend on them.
+    """
+    usual, none, few = (
+        report("--scale", "12", *FEW, *more) for more in ((), ("--draws", "0"), ("--draws", "3"))
+    )
+
+    assert [len(each["bars"]) for each in (usual, none, few)] == [1, 0, 1]
+    assert (usual["bars"][0]["draws"], usual["bars"][0]["coverage"]) == (19, 0.9)
+    assert few["bars"][0]["draws"] == 3
+    assert usual["placements"] == none["placements"]
+    moved, bars = usual["placements"][0]["net"], usual["bars"][0]["net"]
+    assert 0.5 * moved < bars["low"] < bars["high"] < 2 * moved
+    text = run(*SCALED, "--draws", "3").stdout
+    assert "Luck: the least and the most of 3 clusters, this one among them" in text
+    assert "50% of clusters are within" in text
+    assert "--draws 19 says how much" in run(*SCALED, "--draws", "0").stdout
+
+
+def test_error_bars_that_would_take_long_have_to_be_asked_for() -> None:
+    found = report("--pods", "5000", "--scale", "5001", "--keys", "100")
+
+    assert found["bars"] == []
 
 
 def test_without_a_change_nothing_moves() -> None:
@@ -154,6 +181,8 @@ def test_keys_of_a_file_are_those_of_a_ring(tmp_path: Path) -> None:
         (("--scale", "10001"), "--scale must be from 1 to 10,000, got 10,001"),
         (("--keys", "0"), "--keys must be from 1 to 5,000,000, got 0"),
         (("--clients", "1000001"), "--clients must be from 1 to 1,000,000, got 1,000,001"),
+        (("--draws", "2"), "--draws must be 0, or from 3 to 10,000, got 2"),
+        (("--draws", "10001"), "--draws must be 0, or from 3 to 10,000, got 10,001"),
         (("--clients", "0"), "--clients must be from 1 to 1,000,000, got 0"),
         (("--placement", "best"), "--placement must be one of hashring, maglev"),
         (("--weights", "1,x"), "--weights must be numbers such as 1,1,2, got '1,x'"),

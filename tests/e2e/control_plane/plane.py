@@ -346,6 +346,7 @@ class Kubelet:
 
     Attributes:
         given: The namespace of each pod that ever had an address, by that address.
+        numbers: Of the pods of an app that has its own, by its name; others have those of the control plane.
     """
 
     def __init__(self, plane: ControlPlane, *, delay: float = 0.0, grace: float = 0.0) -> None:
@@ -353,6 +354,7 @@ class Kubelet:
         self.delay = delay
         self.grace = grace
         self.given: dict[str, str] = {}
+        self.numbers: dict[str, Iterator[int]] = {}
         self._seen: set[str] = set()
         self._going: set[str] = set()
         self._at_work = 0
@@ -437,7 +439,8 @@ class Kubelet:
                 await self.plane.api.post(f"{path}/binding", json=target)
         addresses: list[str] = [each["ip"] for each in pod["status"].get("podIPs", ())]
         if not addresses:
-            number = next(self.plane.numbers)
+            app = meta.get("labels", {}).get("app", "")
+            number = next(self.numbers.get(app, self.plane.numbers))
             addresses = [f"10.244.{number // 256}.{number % 256}", f"fd00:10:244::{number:x}"]
         for address in addresses:
             self.given[address] = meta["namespace"]

@@ -20,12 +20,19 @@ other_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 _versions = itertools.count(1)
 
 
-async def roll(it: World, plural: str = "deployments", *, within: float = 90, **spec: Json) -> None:
+async def roll(
+    it: World,
+    plural: str = "deployments",
+    name: str = "web",
+    *,
+    within: float = 90,
+    **spec: Json,
+) -> None:
     """
     Have all pods replaced by new ones, as *spec* says, and return once the controller has done so.
     """
     version = str(next(_versions))
-    path = it.path(plural, "web")
+    path = it.path(plural, name)
     template = {"metadata": {"annotations": {"version": version}}}
     await it.patch(path, {"spec": {"template": template, **spec}})
 

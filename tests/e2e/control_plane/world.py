@@ -23,7 +23,17 @@ from tests.e2e.ports import HOST, reserve_port
 from .gate import Gate
 from .plane import ControlPlane, Json, Kubelet
 
-__all__ = ["Callers", "Rings", "World", "until", "without_api", "world"]
+__all__ = [
+    "Callers",
+    "Rings",
+    "World",
+    "address_of",
+    "coredns",
+    "is_serving",
+    "until",
+    "without_api",
+    "world",
+]
 
 QUICK = RefreshPolicy(interval=0.3, min_interval=0.1, retry=0.1, max_retry=1.0, empty_hold=3.0)
 
@@ -106,7 +116,7 @@ class World:
 
     Attributes:
         domain: Of the cluster.
-        namespace: Its name, new each time.
+        namespace: Its name, new each time unless it was given.
         kubelet: Of the node.
         gate: In front of the API server, for the rings alone.
         dns: What asks CoreDNS.
@@ -114,13 +124,19 @@ class World:
     """
 
     def __init__(
-        self, plane: ControlPlane, kubelet: Kubelet, gate: Gate, nameserver: str, domain: str
+        self,
+        plane: ControlPlane,
+        kubelet: Kubelet,
+        gate: Gate,
+        nameserver: str,
+        domain: str,
+        namespace: str | None,
     ) -> None:
         self.plane = plane
         self.kubelet = kubelet
         self.gate = gate
         self.domain = domain
-        self.namespace = f"t{next(_numbers)}"
+        self.namespace = namespace or f"t{next(_numbers)}"
         self.url = f"https://{HOST}:{gate.port}"
         self.dns = Resolver(nameservers=[nameserver], zone=domain)
         self.slices = EndpointSlices(
@@ -212,8 +228,8 @@ class World:
 
         async def look() -> bool:
             nonlocal wanted
-            pods = [pod for pod in await self.pods(selector) if (serves or _serves)(pod)]
-            wanted = {_address(pod, family) for pod in pods}
+            pods = [pod for pod in await self.pods(selector) if (serves or is_serving)(pod)]
+            wanted = {address_of(pod, family) for pod in pods}
             return len(wanted) == count and rings.shown == [wanted] * 3
 
         with anyio.move_on_after(within):
@@ -224,12 +240,12 @@ class World:
         assert len({ring.snapshot.digest for ring in rings}) == 1
 
 
-def _address(pod: Json, family: str) -> str:
+def address_of(pod: Json, family: str = "ipv4") -> str:
     found: list[str] = [each["ip"] for each in pod["status"].get("podIPs", ())]
     return next(each for each in found if (":" in each) == (family == "ipv6"))
 
 
-def _serves(pod: Json) -> bool:
+def is_serving(pod: Json) -> bool:
     """
     Is this pod to be behind a service, as the API has it?
     """
@@ -240,36 +256,53 @@ def _serves(pod: Json) -> bool:
 
 @asynccontextmanager
 async def world(
-    plane: ControlPlane, *, domain: str = "cluster.local", ttl: int = 5, **kubelet: float
+    plane: ControlPlane,
+    *,
+    domain: str = "cluster.local",
+    ttl: int = 5,
+    namespace: str | None = None,
+    **kubelet: float,
 ) -> AsyncIterator[World]:
     """
     Make a namespace, and let it go in the end; *kubelet* has the options of one.
     """
+    async with (
+        coredns(plane, domain=domain, ttl=ttl) as nameserver,
+        plane.connected(),
+        Kubelet(plane, **kubelet) as node,
+        Gate.before(int(plane.url.rpartition(":")[2])) as gate,
+    ):
+        it = World(plane, node, gate, nameserver, domain, namespace)
+        await plane.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": it.namespace}}
+        )
+        yield it
+        await _end(it)
+
+
+@asynccontextmanager
+async def coredns(
+    plane: ControlPlane, *, domain: str = "cluster.local", ttl: int = 5, cached: bool = False
+) -> AsyncIterator[str]:
+    """
+    Run a CoreDNS that follows the control plane, with a cache before it or none, and return its `HOST:PORT`.
+    """
     binary = find_binary()
     if binary is None:
         pytest.skip("no CoreDNS")
+    cache = " cache\n" if cached else ""
     port, reserved = reserve_port()
     with tempfile.TemporaryDirectory() as place, reserved:
         file = Path(place) / "Corefile"
         file.write_text(
-            f".:{port} {{\n bind {HOST}\n errors\n kubernetes {domain} {{\n"
+            f".:{port} {{\n bind {HOST}\n errors\n{cache} kubernetes {domain} {{\n"
             f"  kubeconfig {plane.dir / 'kubeconfig'}\n  ttl {ttl}\n }}\n}}\n"
         )
         process = subprocess.Popen(  # noqa: ASYNC220
             [binary, "-conf", file], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            async with (
-                plane.connected(),
-                Kubelet(plane, **kubelet) as node,
-                Gate.before(int(plane.url.rpartition(":")[2])) as gate,
-            ):
-                it = World(plane, node, gate, f"{HOST}:{port}", domain)
-                await plane.apply(
-                    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": it.namespace}}
-                )
-                yield it
-                await _end(it)
+            yield f"{HOST}:{port}"
         finally:
             process.kill()
             process.wait()
