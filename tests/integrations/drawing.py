@@ -196,10 +196,6 @@ def reduced(path: Path, colours: int = 256) -> None:
     Write a PNG again, with so many colours.
     """
     with Image.open(path) as picture:
-        few = picture.convert("RGB").quantize(
-            # The default mixes small areas of a strong colour, as in a legend, into grey.
-            colours,
-            Image.Quantize.MAXCOVERAGE,
-            dither=Image.Dither.NONE,
-        )
+        # Without the last, small areas of a strong colour, as in a legend, are mixed into grey.
+        few = picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE, kmeans=3)
     few.save(path, optimize=True)
