@@ -84,8 +84,7 @@ def drawn(
                 _panel(figure, high, box, panel, curves, span, marks)
             top -= height * _HIGH
         figure.savefig(str(path))
-    # Otherwise small areas of a strong colour, as in a legend, are mixed into grey.
-    reduced(path, Image.Quantize.MAXCOVERAGE)
+    reduced(path)
 
 
 def _panel(
@@ -192,14 +191,11 @@ def _few(handles: tuple[list[Any], list[str]]) -> tuple[list[Any], list[str]]:
     return handles[0][:_MOST_NAMED], handles[1][:_MOST_NAMED]
 
 
-def reduced(path: Path, method: Image.Quantize = Image.Quantize.MEDIANCUT) -> None:
+def reduced(path: Path) -> None:
     """
     Write a PNG again, with 256 colours.
     """
     with Image.open(path) as picture:
-        few = picture.convert("RGB").quantize(
-            256,
-            method,
-            dither=Image.Dither.NONE,
-        )
+        # Without the last, small areas of a strong colour, as in a legend, are mixed into grey.
+        few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE, kmeans=3)
     few.save(path, optimize=True)
