@@ -702,7 +702,7 @@ def shuffled(pods: tuple[Endpoint, ...], size: int, chance: random.Random) -> An
     return Answer(chance.sample(pods, size), ttl=0, gap="cut off")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.long
 @pytest.mark.weather("The answer is as large as DNS can carry")
 @pytest.mark.parametrize("total", [330, 400, 600])
 def test_of_shuffled_answers_that_are_cut_off_the_dead_are_told_from_the_unlucky(

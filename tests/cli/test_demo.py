@@ -54,8 +54,8 @@ def test_the_demo_is_right_from_end_to_end(backend: str) -> None:
     assert "\x1b" not in out
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent there")
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_ctrl_c_ends_the_demo_quietly(backend: str) -> None:
     """
@@ -70,12 +70,12 @@ def test_ctrl_c_ends_the_demo_quietly(backend: str) -> None:
     assert (code, err) == (130, "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(
     ("width", "height", "no_color"),
     [(80, 24, False), (120, 40, False), (80, 12, False), (40, 24, True), (40, 12, True)],
 )
-@pytest.mark.sampled(10)
 def test_the_live_picture_fits_the_terminal(
     backend: Backend, width: int, height: int, no_color: bool
 ) -> None:

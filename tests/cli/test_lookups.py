@@ -135,6 +135,7 @@ def test_get_agrees_with_the_placement(service: HeadlessService) -> None:
     assert picks == [[ring.get("alice")], [ring.get("bob")]]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("placing", PLACEMENTS)
 def test_get_shows_where_a_proxy_would_send_a_key(
     service: HeadlessService, placing: Placing

@@ -98,7 +98,7 @@ def test_a_chain_of_changes_ends_where_builds_from_nothing_do(
 
 @pytest.mark.parametrize("options", [{}, {"slots": 2**18}, {"points": 700}, {"slots": 4096}])
 @pytest.mark.parametrize("count", [4, 12, 67, 68, 69, 100, 400])
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(14)
 def test_pods_come_and_go_at_the_defaults(count: int, options: Any) -> None:
     """
     Around the number at which `get_n` stops to hop, with few points and with many.

@@ -7,16 +7,10 @@ from __future__ import annotations
 import time
 import urllib.request
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
-import pytest
 from fastapi.testclient import TestClient
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-import knet
 from knet.testing import HeadlessService
 from tests.conformance.live.servers import free_port
 
@@ -81,39 +75,3 @@ def test_each_worker_has_a_port_of_its_own(web: HeadlessService) -> None:
                 workers.enter_context(TestClient(module["app"]))
             assert len(set(taken)) == 2
             assert [scrape(port) for port in taken] == [3, 3]
-
-
-async def fails_at_first(pod: knet.Endpoint) -> str:
-    if not asked:
-        asked.append(pod)
-        raise ConnectionRefusedError(111, "refused")
-    return pod.name
-
-
-asked: list[knet.Endpoint] = []
-
-
-@pytest.mark.anyio
-async def test_an_attempt_has_a_span(web: HeadlessService) -> None:
-    """
-    The first fails and says so, the second is of another pod.
-    """
-    block = example("A span for each attempt", "monitoring")
-    module = replace(block, text=block.text.replace("asyncio.run(main())", "")).run("example")
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    module["tracer"] = provider.get_tracer("test")
-    asked.clear()
-    async with knet.Ring("web.prod", port=8080) as ring:
-        pods = await ring.get_n("user-42", 2)
-        assert await ring.call("user-42", module["spanned"](fails_at_first)) == pods[1].name
-    first, second = exporter.get_finished_spans()
-    assert first.attributes is not None
-    assert second.attributes is not None
-    assert [first.attributes["knet.endpoint"], second.attributes["knet.endpoint"]] == [
-        pod.name for pod in pods
-    ]
-    assert [first.status.is_ok, second.status.is_ok] == [False, True]
-    assert first.events[0].name == "exception"
-    provider.shutdown()

@@ -55,6 +55,7 @@ async def complete(client: httpx2.AsyncClient, key: str) -> httpx2.Response:
     return await client.post("/v1/chat/completions", json={"model": "m", "messages": messages})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("heading", "ask"), [("A sharded cache", read), ("An LLM gateway", complete)]
 )

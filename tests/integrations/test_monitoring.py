@@ -280,7 +280,7 @@ async def test_a_real_prometheus_follows_a_ring(tmp_path: Path) -> None:
             assert await prometheus.query('ALERTS{alertname="KnetRingStale"}') == []
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.long
 async def test_a_real_prometheus_sees_two_opinions(tmp_path: Path) -> None:
     """
     Digests are compared as numbers, which hold all of their 52 bits.
@@ -303,7 +303,7 @@ async def test_a_real_prometheus_sees_two_opinions(tmp_path: Path) -> None:
             assert len(await prometheus.query(disagree)) == 1
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.long
 @pytest.mark.parametrize(("honors", "label"), [(False, "exported_service"), (True, "service")])
 async def test_a_label_of_the_target_goes_before_ours(
     tmp_path: Path, honors: bool, label: str

@@ -178,6 +178,7 @@ async def test_websockets_are_passed_on_message_by_message(pods: Pods) -> None:
                 await anyio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_a_killed_owner_costs_no_get_and_tells_its_sockets_to_come_again(pods: Pods) -> None:
     """
     Whoever is asked, the next pod serves from then on.

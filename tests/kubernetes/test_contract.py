@@ -14,7 +14,7 @@ from knet.testing import HeadlessService, Pod
 
 from .contract import CONTRACT, Service
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(4)]
 
 
 class Boxed:

@@ -29,7 +29,7 @@ from knet.kubernetes.access import from_kubeconfig, in_cluster
 from knet.surroundings import surrounded_by, surroundings_from
 from knet.testing import APIRequest, HeadlessService, Pod
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(4)]
 
 QUICK = RefreshPolicy(retry=0.02, min_interval=0.02, max_retry=0.1, empty_hold=0.3)
 

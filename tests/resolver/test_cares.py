@@ -45,7 +45,7 @@ from knet.resolver.records import Record
 from knet.testing import FaultKind, HeadlessService, Pod
 from tests.testing.asking import needs_ipv6
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(4)]
 
 WEB = "web.prod.svc.cluster.local"
 ASKED = f"{WEB}."

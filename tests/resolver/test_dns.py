@@ -42,7 +42,7 @@ from knet.surroundings import surroundings_from, surroundings_here
 from knet.testing import FaultKind, HeadlessService, Pod
 from tests.testing.asking import needs_ipv6
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(3)]
 
 WEB = "web.prod.svc.cluster.local"
 

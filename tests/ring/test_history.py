@@ -184,6 +184,7 @@ def test_the_blocking_ring_tells_the_same() -> None:
         ring.history()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("placement", [HashRing, Rendezvous, Maglev])
 def test_steps_give_what_one_go_gives(placement: Callable[..., Any]) -> None:
     """

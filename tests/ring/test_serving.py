@@ -667,6 +667,7 @@ async def test_a_place_is_taken_once() -> None:
         assert ring.stats().in_flight == 0
 
 
+@pytest.mark.long
 async def test_thousands_of_overlapping_requests_leave_no_place_taken() -> None:
     """
     With errors, cancellations and pods that come, go and die.

@@ -85,6 +85,7 @@ def source(resolver: Any) -> SharedLookup:
 # --- lookups
 
 
+@pytest.mark.long
 async def test_rings_of_one_name_send_the_queries_of_one() -> None:
     """
     However many rings there are, their Service is asked for once an interval.
@@ -100,6 +101,7 @@ async def test_rings_of_one_name_send_the_queries_of_one() -> None:
         assert all(ring.stats().lookups >= 54 for ring in opened)
 
 
+@pytest.mark.long
 async def test_each_of_them_hears_of_a_change_as_soon_as_one_alone() -> None:
     """
     Between two lookups that a ring hears of there is never more than its own interval.

@@ -118,7 +118,7 @@ async def live_through(weather: list[Spell]) -> list[tuple[int, tuple[Endpoint, 
     return seen
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_ring_keeps_its_promises_in_any_weather(backend: str) -> None:
     """

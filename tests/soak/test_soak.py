@@ -93,6 +93,7 @@ async def test_a_ring_that_is_wrong_is_found_out(
     assert any(complaint in what for what in report.broken), str(report)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.anyio
 async def test_a_task_that_is_left_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """

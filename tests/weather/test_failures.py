@@ -59,8 +59,8 @@ def resolver_that_hears(kind: str, *services: HeadlessService) -> Resolver:
     return resolver_at(*services, deadline=0.15 if kind == "timeout" else 10.0)
 
 
-@pytest.mark.sampled(4)
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(12)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("port", [8080, "http"])
 @pytest.mark.parametrize(("fault", "kind"), FAULTS)
 async def test_a_failure_changes_nothing_for_as_long_as_it_lasts(
@@ -139,7 +139,7 @@ async def test_entering_tries_again_until_there_is_an_answer(fault: FaultKind) -
 
 @weather("Nobody is ready at the start")
 @pytest.mark.parametrize("options", [{"require_endpoints": False}, {"me": "10.0.0.1"}])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 async def test_entering_takes_nobody_for_an_answer_where_it_may(options: dict[str, Any]) -> None:
     """
     Else it waits, as for any first lookup that fails.
@@ -184,6 +184,7 @@ async def test_entering_gives_up_with_the_reason() -> None:
     assert ring.stats().lookups >= 2
 
 
+@pytest.mark.long
 @weather("The first lookup fails")
 async def test_entering_tries_every_spelling_of_a_short_name(
     tmp_path: Path,
@@ -283,7 +284,7 @@ async def test_a_flood_of_records_is_refused_whole(port: int | str) -> None:
 # --- several servers
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(8)
 @weather("One of several servers fails")
 @pytest.mark.parametrize("fault", ["SERVFAIL", "REFUSED", "SILENCE", "GARBAGE", "closed"])
 async def test_where_one_server_fails_the_other_is_asked(

@@ -269,6 +269,7 @@ async def test_a_ring_that_ends_takes_no_other_with_it(
 # --- many
 
 
+@pytest.mark.long
 @weather("Thousands of rings in one process")
 async def test_rings_of_many_names_share_a_channel_and_send_64_queries_at_a_time(
     engines: list[cares.Engine],
@@ -310,6 +311,7 @@ async def test_rings_of_many_names_share_a_channel_and_send_64_queries_at_a_time
         assert [engine.users for engine in engines] == [0]
 
 
+@pytest.mark.long
 @weather("Thousands of rings in one process")
 async def test_rings_of_one_name_share_their_lookups_and_agree(
     engines: list[cares.Engine],

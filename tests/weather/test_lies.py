@@ -240,6 +240,7 @@ async def test_a_pod_that_one_answer_leaves_out_was_never_away() -> None:
             assert ring.stats().failures == {}
 
 
+@pytest.mark.long
 @weather("The answer is as large as DNS can carry")
 async def test_an_answer_that_was_cut_off_over_tcp_adds_and_never_removes() -> None:
     """
@@ -459,6 +460,7 @@ async def test_an_alias_is_followed_by_those_who_want_it() -> None:
 # --- records that are odd
 
 
+@pytest.mark.sampled(6)
 @weather("A TTL of 0, a huge or a negative one")
 @pytest.mark.parametrize("ttl", [0, 604_800, 2**31 - 1, 2**31, 2**32 - 1])
 async def test_a_ttl_without_sense_neither_hurries_nor_blinds_a_ring(ttl: int) -> None:
@@ -539,7 +541,7 @@ async def test_addresses_that_no_pod_can_have_get_no_keys(family: str) -> None:
 # --- one family of two
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(8)
 @weather("One family of a dual-stack Service fails")
 @pytest.mark.parametrize("port", [8080, "http"])
 @pytest.mark.parametrize("fault", ["SERVFAIL", "REFUSED", "SILENCE", "GARBAGE"])

@@ -42,6 +42,7 @@ async def test_the_next_lookup_goes_over_a_new_connection(halves: bool) -> None:
         assert not server.swallows
 
 
+@pytest.mark.long
 async def test_a_udp_socket_that_is_dead_is_given_up_too() -> None:
     """
     As where a firewall has forgotten its port.
@@ -110,6 +111,7 @@ async def test_the_queries_of_others_end_as_they_would_have() -> None:
         assert server.connections == 2
 
 
+@pytest.mark.long
 async def test_a_silent_server_is_not_reconnected_to_for_each_of_its_queries() -> None:
     """
     Of those that time out together only the first gives the connections up.

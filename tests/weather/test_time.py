@@ -64,7 +64,7 @@ async def test_a_blip_of_nothing_below_the_hold_is_not_felt(
         assert ring.snapshot is before
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.long
 @weather("NXDOMAIN or an empty answer")
 @pytest.mark.parametrize("nothing", NOTHING, ids=["NXDOMAIN", "NODATA", "empty"])
 async def test_a_hold_without_end_never_empties(nothing: Answer | ResolveError) -> None:

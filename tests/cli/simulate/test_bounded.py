@@ -58,6 +58,7 @@ def test_weights_have_their_part_in_it() -> None:
     assert found.in_flight <= 1.25 + 6 / 30  # rounded up, for the smallest share
 
 
+@pytest.mark.long
 def test_the_same_seed_sends_the_same_requests() -> None:
     assert bounded(1.25, seed=5) == bounded(1.25, seed=5)
     assert bounded(1.25, seed=5) != bounded(1.25, seed=6)

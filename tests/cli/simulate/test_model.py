@@ -108,6 +108,7 @@ def test_an_event_has_the_whole_slice_but_no_other_one() -> None:
     assert full.change == 6 * full.event
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_model() -> None:
     assert news(100, 10, seed=3) == news(100, 10, seed=3)
     assert news(100, 10, seed=3) != news(100, 10, seed=4)

@@ -16,7 +16,7 @@ pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
 FEW = ("--keys", "2000")
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["svg", "png"])
 @pytest.mark.parametrize(
     "args",

@@ -112,7 +112,7 @@ COSTS = re.findall(
 )
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.long
 @pytest.mark.parametrize("row", COSTS, ids=lambda row: f"{row[0]}-{row[1]}")
 def test_the_costs_in_the_docs_are_those_that_are_printed(row: tuple[str, ...]) -> None:
     clients, pods = (cell.replace(",", "") for cell in row[:2])
@@ -131,6 +131,7 @@ def test_the_docs_go_up_to_a_million_clients() -> None:
     assert ("1,000,000", "10,000") in [row[:2] for row in COSTS]
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_output() -> None:
     args = ("--rolling", "deployment", "--zipf", "1", *FEW)
 
@@ -138,6 +139,7 @@ def test_the_same_seed_gives_the_same_output() -> None:
     assert report(*args) != report(*args, "--seed", "1")
 
 
+@pytest.mark.long
 def test_another_process_gives_the_same_output() -> None:
     code, out, err = finish(start(*SCALED, "--json"))
 
@@ -227,6 +229,7 @@ def test_what_makes_no_sense_is_told_in_a_line(args: tuple[str, ...], said: str)
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "args",
     [
@@ -296,6 +299,7 @@ def test_every_step_is_shown_where_there_are_few() -> None:
     assert many.count("--json and --plot have every step.") == 1
 
 
+@pytest.mark.long
 def test_pods_that_an_answer_cannot_hold_are_told() -> None:
     said = "An answer of DNS holds {} pods: the others are missing from it."
 
@@ -319,6 +323,7 @@ def test_without_matplotlib_a_line_says_what_to_install(tmp_path: Path) -> None:
     assert finish(start(*args, code=hidden))[0] == 0
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent there")
 @pytest.mark.parametrize("args", [("--scale", "11"), ("--bound", "1.5", "--in-flight", "9000")])
 def test_ctrl_c_ends_it_quietly(args: tuple[str, ...]) -> None:
@@ -357,6 +362,7 @@ def test_a_bar_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert screen.getvalue().endswith("\x1b[2K")
 
 
+@pytest.mark.long
 def test_the_work_that_is_told_is_the_work_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[float] = []
     works: list[float] = []
