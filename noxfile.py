@@ -68,9 +68,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def check(session: nox.Session) -> None:
-    """What `typing` and `tests` do, in one environment: to make it takes half a minute."""
+    """Most of what `typing` and `tests` do, in one environment: to make it takes half a minute."""
     install(session, "typing")
-    check_types(session)
+    # The tests take as long again; `typing` has them.
+    check_types(session, "knet", "tests/typing")
     run_short_tests(session)
     if has_coredns() and not wants_all_e2e():
         session.run("pytest", "tests/e2e", *SEVERAL, "-m", "not long")
@@ -90,12 +91,12 @@ def tests(session: nox.Session) -> None:
     run_short_tests(session)
 
 
-def check_types(session: nox.Session) -> None:
+def check_types(session: nox.Session, *places: str) -> None:
     environment = {k: v for k, v in {**os.environ, **session.env}.items() if v is not None}
     python = str(Path(session.bin) / "python")
-    command = [python, "-m", "pyright", "--pythonpath", python]
+    command = [python, "-m", "pyright", "--pythonpath", python, *places]
     with subprocess.Popen(command, env=environment) as pyright:
-        session.run("mypy")
+        session.run("mypy", *places)
     if pyright.returncode:
         session.error("pyright found something")
 

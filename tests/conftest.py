@@ -25,6 +25,15 @@ hypothesis.settings.load_profile("knet")
 # runner drives trio from threads that trio keeps for ten seconds in case they are needed again.
 _OTHERS = re.compile(r"_run_safe_shutdown_loop|^Trio thread")
 
+_TESTS = Path(__file__).parent
+# Of the tests in these places the short run has one in so many, whatever their cases are: servers and processes take
+# time.
+_ONE_IN = {
+    "e2e": 10,
+    **dict.fromkeys(("cli", "exits", "hosts", "integrations", "kubernetes"), 3),
+    **dict.fromkeys(("resolver", "testing", "test_readme.py", "weather"), 3),
+}
+
 _TASKS = Path("/proc/self/task")
 _DESCRIPTORS = Path("/proc/self/fd")
 
@@ -32,14 +41,14 @@ _DESCRIPTORS = Path("/proc/self/fd")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
-    Mark as long what the short run leaves out of tests with many cases.
+    Mark as long what the short run leaves out of tests with servers, with processes, and with many cases.
 
     Where the cases are the two event loops, it has half of the tests on each.
     """
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
-        # Of those with real servers one in ten, whatever their cases are.
-        if "e2e" in item.path.parts and zlib.crc32(item.nodeid.encode()) % 10:
+        one_in = _ONE_IN.get(item.path.relative_to(_TESTS).parts[0], 1)
+        if zlib.crc32(item.nodeid.encode()) % one_in and "README" not in item.nodeid:
             item.add_marker("long")
         if item.get_closest_marker("sampled") is not None:
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)

@@ -68,6 +68,7 @@ def test_json_has_what_the_help_says() -> None:
     assert found["costs"][-1]["watches"] == found["clients"] == 100
 
 
+@pytest.mark.long
 def test_error_bars_stand_beside() -> None:
     """
     Of as many clusters as are wanted, 19 if nobody says; and the exact figures do not depend on them.
@@ -288,6 +289,7 @@ def shown(found: Report, width: int | None) -> str:
     return screen.getvalue()
 
 
+@pytest.mark.long
 def test_every_step_is_shown_where_there_are_few() -> None:
     few = run("simulate", "--rolling", "deployment", *FEW).stdout
     many = run("simulate", "--rolling", "statefulset", *FEW, "--pods", "11").stdout
