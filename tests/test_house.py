@@ -435,6 +435,7 @@ def test_public_things_have_docstrings() -> None:
     assert not silent
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("statement", "without"),
     [

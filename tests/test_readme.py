@@ -103,6 +103,7 @@ def test_the_readme_is_one_screen_with_the_two_commands() -> None:
     assert len(program.text.split("\n")) <= 12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", TESTS, ids=str)
 def test_a_test_passes(block: Block, tmp_path: Path) -> None:
     """

@@ -820,7 +820,7 @@ class Cache:
         return Answer(self.held, ttl=int(self.expires_at - now))
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
 @pytest.mark.parametrize("interval", [0.25, 5.0])
 @pytest.mark.parametrize("caches", [1, 2, 3])

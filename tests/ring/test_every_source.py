@@ -33,7 +33,7 @@ from knet import (
 )
 from knet.testing import HeadlessService
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sampled(4)]
+pytestmark = [pytest.mark.anyio, pytest.mark.sampled(8)]
 
 QUICK = RefreshPolicy(interval=0.05, retry=0.02, min_interval=0.02, max_retry=0.1, empty_hold=0.3)
 PODS = ("10.0.0.1", "10.0.0.2")

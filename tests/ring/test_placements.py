@@ -27,6 +27,7 @@ pytestmark = [
 PODS = [Endpoint(f"web-{number}", f"10.0.0.{number}", 8080) for number in (3, 1, 2, 5, 4)]
 
 
+@pytest.mark.sampled(4)
 async def test_a_ring_picks_as_its_placement_does(tested: UnderTest) -> None:
     """
     Given the endpoints sorted by name, in whatever order they were resolved.
