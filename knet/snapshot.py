@@ -415,22 +415,21 @@ class KeySpace:
         return f"<KeySpace of {whom} share={self.share:.4f}>"
 
 
-def counting_moved(before: Snapshot, after: Snapshot) -> Steps[float]:
+def counting_moved(change: Change) -> Steps[float]:
     """
-    Count what part of all keys moves from one snapshot to the next, as every ring does at every change.
+    Count what part of all keys *change* has moved, as every ring does at every change.
 
     It is `Change.moved` where both have a table. Where they have none, looking for the owners of some thousand hashes
     would take a second for 1,000 pods: there it is what moves if no key moves without cause, by weights.
     """
-    change = Change(before, after)
-    old, new = owners(before.placement), owners(after.placement)
+    old, new = owners(change.before.placement), owners(change.after.placement)
     if old and new and len(old) == len(new):
         return (yield from change.moving())
     # A pod that came back with another address is hashed as before: it is no further one.
     again = {e.name for e in change.removed}
     gone = sum(map(_weight, change.removed))
     come = sum(e.weight for e in change.added if e.name not in again)
-    there = sum(map(_weight, before.endpoints))
+    there = sum(map(_weight, change.before.endpoints))
     return (gone + come) / (there + come) if gone + come else 0.0
 
 

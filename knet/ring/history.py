@@ -17,9 +17,8 @@ from typing import final
 
 from knet.endpoint import Endpoint
 from knet.hashring.steps import Steps
-from knet.pods import differing
 from knet.routing.counts import Counts
-from knet.snapshot import Snapshot, counting_moved
+from knet.snapshot import Change, Snapshot, counting_moved
 
 __all__ = ["History", "PastChange"]
 
@@ -82,7 +81,7 @@ class History:
         self._joined: dict[str, float] = {}
         self._began = 0.0
         self._entries: deque[_Entry] = deque(maxlen=MOST_CHANGES)
-        self._uncounted: deque[tuple[_Entry, Snapshot, Snapshot]] = deque(maxlen=MOST_CHANGES)
+        self._uncounted: deque[tuple[_Entry, Change]] = deque(maxlen=MOST_CHANGES)
         # What is being counted, and for whom.
         self._counting: tuple[_Entry, Steps[float]] | None = None
 
@@ -111,22 +110,22 @@ class History:
             self._began = now
         elif here:
             self.previous = before
-            removed, added = differing(before.endpoints, snapshot.endpoints)
-            for endpoint in removed:
+            change = before.diff(snapshot)
+            for endpoint in change.removed:
                 self._joined.pop(endpoint.name, None)
-            self._joined.update((endpoint.name, now) for endpoint in added)
-            entry = _Entry(now, snapshot.generation, tuple(added), tuple(removed))
+            self._joined.update((endpoint.name, now) for endpoint in change.added)
+            entry = _Entry(now, snapshot.generation, change.added, change.removed)
             self._entries.append(entry)
             self._counts.changes += 1
-            self._uncounted.append((entry, before, snapshot))
+            self._uncounted.append((entry, change))
             if self._counting is None:
                 self._begin()
                 soon(lambda: self._count(soon))
 
     def _begin(self) -> None:
         if self._uncounted:
-            entry, before, after = self._uncounted.popleft()
-            self._counting = entry, counting_moved(before, after)
+            entry, change = self._uncounted.popleft()
+            self._counting = entry, counting_moved(change)
         else:
             self._counting = None
 

@@ -203,7 +203,7 @@ def test_the_keys_that_move_are_those_of_the_change(place: Any, count: int) -> N
         for one, two in ((pods, after), (after, pods)):
             before = snapshot if one is pods else Snapshot(place(one))
             change = Change(before, before if one is two else Snapshot(place(two)))
-            counted = exhaust(counting_moved(change.before, change.after))
+            counted = exhaust(counting_moved(change))
             near = 0.03 if place is Rendezvous else 0.0
             assert counted == pytest.approx(change.moved, abs=near), (one, two)
 
@@ -211,9 +211,11 @@ def test_the_keys_that_move_are_those_of_the_change(place: Any, count: int) -> N
 def test_equal_pods_are_the_same_whatever_objects_they_are() -> None:
     pods = endpoints(10)
     copies = tuple(Endpoint(p.name, p.address, p.port) for p in pods)
-    assert exhaust(counting_moved(Snapshot(HashRing(pods)), Snapshot(HashRing(copies)))) == 0
+    assert (
+        exhaust(counting_moved(Change(Snapshot(HashRing(pods)), Snapshot(HashRing(copies))))) == 0
+    )
     nobody = Snapshot(HashRing[Endpoint](()))
-    assert math.isclose(exhaust(counting_moved(nobody, Snapshot(HashRing(pods)))), 1)
+    assert math.isclose(exhaust(counting_moved(Change(nobody, Snapshot(HashRing(pods))))), 1)
 
 
 async def test_records_of_the_log_carry_fields(caplog: pytest.LogCaptureFixture) -> None:
