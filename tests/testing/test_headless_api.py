@@ -25,6 +25,7 @@ from knet.errors import ConfigError
 from knet.testing import APIRequest, HeadlessService, KubernetesAPI, Pod, Port
 
 from .asking import addresses, ask, needs_ipv6
+from .scaling import scaled_meanwhile
 
 BASE = "/apis/discovery.k8s.io/v1/namespaces/prod/endpointslices"
 Json = dict[str, Any]
@@ -631,21 +632,12 @@ def test_it_listens_where_dns_does() -> None:
 
 
 def test_a_list_while_another_thread_scales_is_always_whole() -> None:
-    with HeadlessService("web.prod", pods=10) as service, httpx.Client(trust_env=False) as client:
-        stop = threading.Event()
-
-        def churn() -> None:
-            while not stop.is_set():
-                service.scale(20)
-                service.scale(10)
-
-        thread = threading.Thread(target=churn)
-        thread.start()
-        try:
-            told = [client.get(f"{service.api.url}{BASE}").json()["items"] for _ in range(50)]
-        finally:
-            stop.set()
-            thread.join()
+    with (
+        HeadlessService("web.prod", pods=10) as service,
+        httpx.Client(trust_env=False) as client,
+        scaled_meanwhile(service, 20, 10),
+    ):
+        told = [client.get(f"{service.api.url}{BASE}").json()["items"] for _ in range(50)]
     assert {len(conditions(items)) for items in told} <= {10, 20}
 
 

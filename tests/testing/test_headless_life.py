@@ -29,6 +29,7 @@ import knet.testing.zone
 from knet.testing import HeadlessService
 
 from .asking import addresses, ask, where
+from .scaling import scaled_meanwhile
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -343,21 +344,8 @@ def test_a_name_asked_while_another_thread_scales_is_always_whole() -> None:
     """
     An answer shows the Service before or after a change, and nothing between.
     """
-    with HeadlessService("web.prod", pods=10) as service:
-        stop = threading.Event()
-
-        def churn() -> None:
-            while not stop.is_set():
-                service.scale(20)
-                service.scale(10)
-
-        thread = threading.Thread(target=churn)
-        thread.start()
-        try:
-            sizes = {len(ask(service).answer[0]) for _ in range(50)}
-        finally:
-            stop.set()
-            thread.join()
+    with HeadlessService("web.prod", pods=10) as service, scaled_meanwhile(service, 20, 10):
+        sizes = {len(ask(service).answer[0]) for _ in range(50)}
 
     assert sizes <= {10, 20}
 
